@@ -1,0 +1,6 @@
+//! A laboratory: a simulated vCenter and a simulated CloudStack that speak the real wire protocols.
+//!
+//! Never a dependency of the product.
+
+pub mod cloudstack;
+pub mod vcenter;

@@ -1,0 +1,16 @@
+//! The nouns of MigrateKit: ids, statuses and their legal transitions, change ids, extents, sizes, failure kinds.
+//!
+//! Values and pure functions only. No I/O, no clock of its own, nothing of any protocol.
+
+pub mod change_id;
+pub mod extent;
+pub mod failure;
+pub mod id;
+pub mod secret;
+pub mod size;
+pub mod status;
+
+pub use change_id::{ChangeId, Lineage};
+pub use extent::{Extent, LEAF_SIZE_BYTES};
+pub use failure::FailureKind;
+pub use secret::Secret;
