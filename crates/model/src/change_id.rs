@@ -12,9 +12,8 @@ use serde::{Deserialize, Serialize};
 pub const MAX_CHANGE_ID_BYTES: usize = 128;
 
 /// A change id as VMware gave it, never rewritten.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-#[schema(value_type = String, examples("52 3c ec 11 9e 2c 4c 3d-87 4a c3 4e 85 f2 ea 95/446"))]
 pub struct ChangeId {
     text: String,
     slash: usize,

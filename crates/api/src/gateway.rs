@@ -1,0 +1,208 @@
+//! The gateway's control API (Unix socket only): exports, connections, verification.
+
+use bytes::BufMut;
+use model::FailureKind;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::client::{Client, ClientError, HttpTransport, ResponseBody};
+use crate::problem::Problem;
+
+/// Size of a [`DigestRecord`] on the wire, in bytes.
+pub const DIGEST_RECORD_BYTES: usize = 44;
+
+/// "These leaves each have this BLAKE3 digest": the unit of the digest streams of agent and gateway.
+///
+/// On the wire: `first_leaf` u64, `leaf_count` u32, both little-endian, then the 32 bytes of the digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DigestRecord {
+    /// Index of the first leaf (offset / 64 KiB).
+    pub first_leaf: u64,
+    /// How many leaves in a row; at least one.
+    pub leaf_count: u32,
+    /// The digest each of them has.
+    pub digest: [u8; 32],
+}
+
+impl DigestRecord {
+    /// Appends the wire form.
+    pub fn encode(&self, to: &mut impl BufMut) {
+        to.put_u64_le(self.first_leaf);
+        to.put_u32_le(self.leaf_count);
+        to.put_slice(&self.digest);
+    }
+
+    /// Reads one record of exactly [`DIGEST_RECORD_BYTES`] bytes.
+    ///
+    /// # Errors
+    /// A problem when no leaf is named or the last leaf's index does not fit.
+    pub fn decode(bytes: &[u8; DIGEST_RECORD_BYTES]) -> Result<Self, Problem> {
+        let (mut first, mut count, mut digest) = ([0; 8], [0; 4], [0; 32]);
+        first.copy_from_slice(&bytes[..8]);
+        count.copy_from_slice(&bytes[8..12]);
+        digest.copy_from_slice(&bytes[12..]);
+        let record = Self { first_leaf: u64::from_le_bytes(first), leaf_count: u32::from_le_bytes(count), digest };
+        if record.leaf_count == 0 || record.first_leaf.checked_add(u64::from(record.leaf_count)).is_none() {
+            return Err(Problem::new(FailureKind::Invalid, "a digest record names no leaf"));
+        }
+        Ok(record)
+    }
+}
+
+/// An export as the gateway sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ExportView {
+    /// NBD export name.
+    pub export_name: String,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// Whether writes are refused.
+    pub read_only: bool,
+    /// The only agent that may open it.
+    pub enrollment_id: Option<String>,
+    /// Connections open at the moment.
+    pub connections: u32,
+}
+
+/// An open NBD connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ConnectionView {
+    /// Number of the connection since the gateway started.
+    pub id: u64,
+    /// NBD export name, once chosen.
+    pub export_name: Option<String>,
+    /// Address of the peer.
+    pub remote_address: String,
+    /// The agent's enrolment; none on the local port.
+    pub enrollment_id: Option<String>,
+    /// Bytes written by the peer.
+    pub bytes_written: u64,
+    /// Bytes read by the peer.
+    pub bytes_read: u64,
+    /// When it was opened.
+    #[serde(with = "time::serde::rfc3339")]
+    pub opened_at: OffsetDateTime,
+}
+
+/// What the records of a verification cover.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Coverage {
+    /// Only the leaves named.
+    Named,
+    /// The whole disk: leaves not named must be zero.
+    Full,
+}
+
+/// Query of a verification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct VerifyQuery {
+    /// Size of the source disk in bytes: the replica's volume may be larger.
+    pub capacity_bytes: u64,
+    /// What the records cover.
+    pub coverage: Coverage,
+}
+
+/// One leaf whose bytes on the device are not the source's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct LeafMismatch {
+    /// Index of the leaf (offset / 64 KiB).
+    pub leaf: u64,
+    /// The source's digest, hex.
+    pub expected: String,
+    /// The device's digest, hex.
+    pub found: String,
+}
+
+/// What the gateway found when it re-read the device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct VerifyReport {
+    /// Leaves of the disk.
+    pub leaves_total: u64,
+    /// Leaves re-read and compared.
+    pub leaves_verified: u64,
+    /// Bytes read from the device.
+    pub bytes_read: u64,
+    /// Leaves that differ.
+    pub mismatch_count: u64,
+    /// The first few that differ.
+    pub mismatches: Vec<LeafMismatch>,
+    /// BLAKE3 root over what was verified, of the expected digests, hex.
+    pub expected_root: String,
+    /// The same over what the device has, hex.
+    pub found_root: String,
+}
+
+/// Client of the gateway's control socket.
+#[derive(Clone)]
+pub struct GatewayClient {
+    transport: HttpTransport,
+    client: Client,
+}
+
+impl GatewayClient {
+    /// To the gateway behind `transport`.
+    #[must_use]
+    pub fn new(transport: HttpTransport) -> Self {
+        let client = Client::new(std::sync::Arc::new(transport.clone()));
+        Self { transport, client }
+    }
+
+    /// Re-reads the device behind an export and compares it with `digests` (a stream of [`DigestRecord`]s).
+    ///
+    /// # Errors
+    /// The gateway's problem, or no answer.
+    pub async fn verify(
+        &self,
+        export_name: &str,
+        query: VerifyQuery,
+        digests: ResponseBody,
+    ) -> Result<VerifyReport, ClientError> {
+        let coverage = match query.coverage {
+            Coverage::Named => "named",
+            Coverage::Full => "full",
+        };
+        let path = format!("/exports/{export_name}/verify?capacity_bytes={}&coverage={coverage}", query.capacity_bytes);
+        self.transport.post_stream(&path, digests).await
+    }
+
+    /// Closes every connection to an export.
+    ///
+    /// # Errors
+    /// The gateway's problem, or no answer.
+    pub async fn close(&self, export_name: &str) -> Result<(), ClientError> {
+        self.client.post(&format!("/exports/{export_name}/close"), &()).await
+    }
+
+    /// The open NBD connections.
+    ///
+    /// # Errors
+    /// The gateway's problem, or no answer.
+    pub async fn connections(&self) -> Result<Vec<ConnectionView>, ClientError> {
+        self.client.get("/connections").await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_record_survives_the_wire() {
+        let record = DigestRecord { first_leaf: 7, leaf_count: 3, digest: [9; 32] };
+        let mut wire = Vec::new();
+        record.encode(&mut wire);
+        let bytes: [u8; DIGEST_RECORD_BYTES] = wire.try_into().unwrap();
+        assert_eq!(DigestRecord::decode(&bytes).unwrap(), record);
+    }
+
+    #[test]
+    fn a_record_without_leaves_or_past_the_end_of_numbers_is_refused() {
+        let mut wire = [0u8; DIGEST_RECORD_BYTES];
+        assert!(DigestRecord::decode(&wire).is_err());
+        wire[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+        wire[8] = 1;
+        assert!(DigestRecord::decode(&wire).is_err());
+    }
+}

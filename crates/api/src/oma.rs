@@ -1,0 +1,10 @@
+//! The control plane's API, a file per resource.
+
+pub mod agents;
+pub mod contexts;
+pub mod credentials;
+pub mod discovery;
+pub mod events;
+pub mod jobs;
+pub mod replications;
+pub mod targets;

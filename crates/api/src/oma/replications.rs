@@ -1,0 +1,171 @@
+//! `/replications`: starting, watching and cancelling them; change ids.
+
+use model::ChangeId;
+use model::status::{ReplicationStatus, ReplicationType};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::gateway::VerifyReport;
+use crate::problem::Problem;
+use crate::vma::RunView;
+
+/// What an operator asks for; `auto` chooses from what is known of the disks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestedType {
+    /// Incremental where every disk has a committed change id, otherwise initial.
+    #[default]
+    Auto,
+    /// Copy everything allocated, again.
+    Initial,
+    /// Copy what changed; refused without committed change ids.
+    Incremental,
+    /// Read everything and write what differs.
+    Compare,
+}
+
+/// `POST /api/v1/replications`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StartReplication {
+    /// The VM.
+    pub vm_context_id: String,
+    /// What to copy.
+    #[serde(default)]
+    pub replication_type: RequestedType,
+    /// Whether to quiesce the guest's file systems; where tools do not run it is crash-consistent and said so.
+    #[serde(default)]
+    pub quiesce: bool,
+}
+
+/// 202: long work was accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Accepted {
+    /// Id of the domain job (`job-…`): see `Location`.
+    pub job_id: String,
+    /// Id of the job in the JobLog.
+    pub tracking_id: String,
+}
+
+/// What `?dry_run=true` answers: what would be done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ReplicationPlan {
+    /// What would be copied.
+    pub replication_type: ReplicationType,
+    /// Per disk: what and why.
+    pub disks: Vec<PlannedDisk>,
+    /// What stands in the way; empty when it could start.
+    pub blockers: Vec<Problem>,
+}
+
+/// One disk of a [`ReplicationPlan`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PlannedDisk {
+    /// `disk-<device key>`.
+    pub disk_id: String,
+    /// Size in bytes.
+    pub capacity_bytes: u64,
+    /// The volume to be used; a new one when absent.
+    pub volume_uuid: Option<String>,
+    /// The change id to start from.
+    #[schema(value_type = Option<String>)]
+    pub previous_change_id: Option<ChangeId>,
+    /// Why it is done like this.
+    pub reason: String,
+}
+
+/// A replication.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ReplicationView {
+    /// Job id.
+    pub id: String,
+    /// The VM.
+    pub vm_context_id: String,
+    /// Its name.
+    pub source_vm_name: String,
+    /// What is copied.
+    pub replication_type: ReplicationType,
+    /// Status.
+    pub status: ReplicationStatus,
+    /// 0 to 100.
+    pub progress_percent: f64,
+    /// What is being done.
+    pub current_operation: String,
+    /// Bytes of data sent.
+    pub bytes_transferred: u64,
+    /// Bytes to look at.
+    pub total_bytes: u64,
+    /// Bytes per second.
+    pub transfer_speed_bps: u64,
+    /// Seconds left.
+    pub eta_seconds: Option<u64>,
+    /// Why it failed.
+    pub error: Option<Problem>,
+    /// Id of the job in the JobLog.
+    pub tracking_id: Option<String>,
+    /// When it was asked for.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// When it began.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub started_at: Option<OffsetDateTime>,
+    /// When it ended.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub completed_at: Option<OffsetDateTime>,
+}
+
+/// `GET /api/v1/replications/{job_id}/progress`: the replication with its disks, live or as it ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ReplicationProgress {
+    /// The replication.
+    pub replication: ReplicationView,
+    /// The agent's last report.
+    pub run: Option<RunView>,
+    /// What the gateway found per disk, once verified.
+    pub verification: Vec<DiskVerification>,
+}
+
+/// The proof of one disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct DiskVerification {
+    /// `disk-<device key>`.
+    pub disk_id: String,
+    /// The gateway's report.
+    pub report: VerifyReport,
+}
+
+/// Query of `GET /api/v1/replications/changeid`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ChangeIdQuery {
+    /// Inventory path of the VM.
+    pub vm_path: String,
+    /// `disk-<device key>`.
+    pub disk_id: String,
+}
+
+/// The newest committed change id of a disk; an empty one means: copy everything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ChangeIdView {
+    /// Inventory path of the VM.
+    pub vm_path: String,
+    /// `disk-<device key>`.
+    pub disk_id: String,
+    /// The change id, or an empty text.
+    pub change_id: String,
+}
+
+/// `POST /api/v1/replications/{job_id}/changeid`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StoreChangeId {
+    /// The change id reached.
+    #[schema(value_type = String)]
+    pub change_id: ChangeId,
+    /// `disk-<device key>`.
+    pub disk_id: String,
+    /// The one before.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub previous_change_id: Option<ChangeId>,
+}

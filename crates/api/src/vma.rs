@@ -1,0 +1,438 @@
+//! The agent's API: discovery, and runs that move bytes.
+
+use model::status::{ChangeSource, Firmware, ReaderKind};
+use model::{ChangeId, Secret};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::client::{Client, ClientError, ResponseBody};
+use crate::problem::Problem;
+
+/// How to reach a vCenter or an ESXi host. Travels only inside the agent's mutually authenticated connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct VcenterConnection {
+    /// `https://host[:port]`.
+    pub url: String,
+    /// User name.
+    pub username: String,
+    /// Password.
+    pub password: Secret,
+    /// SHA-1 or SHA-256 of the server's certificate, hex with or without colons.
+    #[serde(default)]
+    pub thumbprint: Option<String>,
+    /// CA certificates to trust, PEM. With neither this nor a thumbprint the system's roots count.
+    #[serde(default)]
+    pub ca_pem: Option<String>,
+}
+
+/// Asks for the inventory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct DiscoverRequest {
+    /// Where.
+    pub vcenter: VcenterConnection,
+    /// Part of a name or inventory path, ignoring case; everything when absent.
+    #[serde(default)]
+    pub filter: Option<String>,
+}
+
+/// The VMs found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Inventory {
+    /// The vCenter's own name for itself (`about.fullName`).
+    pub vcenter_name: String,
+    /// Its API version.
+    pub api_version: String,
+    /// The VMs.
+    pub vms: Vec<SourceVm>,
+}
+
+/// Asks about one VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct VmRequest {
+    /// Where.
+    pub vcenter: VcenterConnection,
+}
+
+/// A VM as vCenter describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SourceVm {
+    /// Managed object id, valid in this vCenter.
+    pub moref: String,
+    /// Instance uuid: the stable key.
+    pub instance_uuid: String,
+    /// Name.
+    pub name: String,
+    /// Inventory path `/Datacenter/vm/folder/name`.
+    pub path: String,
+    /// Datacenter name.
+    pub datacenter: String,
+    /// Virtual CPUs.
+    pub cpu_count: u32,
+    /// Memory in MiB.
+    pub memory_mb: u64,
+    /// Guest OS in words.
+    pub os_type: String,
+    /// VMware's guest id.
+    pub guest_id: String,
+    /// Firmware.
+    pub firmware: Firmware,
+    /// Whether secure boot is on.
+    pub secure_boot: bool,
+    /// `poweredOn`, `poweredOff` or `suspended`.
+    pub power_state: String,
+    /// Tools version or status; empty when there are none.
+    pub vm_tools_version: String,
+    /// Whether CBT is on.
+    pub cbt_enabled: bool,
+    /// Whether the platform can track changes of this VM.
+    pub cbt_supported: bool,
+    /// Names of existing vm_snapshots.
+    pub vm_snapshots: Vec<String>,
+    /// Network cards, in the VM's order.
+    pub networks: Vec<SourceNic>,
+    /// Disks, in the VM's order.
+    pub disks: Vec<SourceDisk>,
+    /// What stands in the way of a replication, or is worth knowing.
+    pub findings: Vec<PreflightFinding>,
+}
+
+/// A network card.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SourceNic {
+    /// `Network adapter 1`.
+    pub label: String,
+    /// Name of the network it is on.
+    pub network_name: String,
+    /// MAC address, lower case with colons.
+    pub mac_address: String,
+    /// `vmxnet3`, `e1000`, …
+    pub adapter_type: String,
+    /// Whether it is connected.
+    pub connected: bool,
+}
+
+/// A disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SourceDisk {
+    /// `disk-<device key>`.
+    pub disk_id: String,
+    /// VMware's device key.
+    pub device_key: i32,
+    /// The VMDK's uuid.
+    pub disk_uuid: String,
+    /// `[datastore] dir/file.vmdk`.
+    pub vmdk_path: String,
+    /// Datastore name.
+    pub datastore: String,
+    /// `Hard disk 1`.
+    pub label: String,
+    /// Size in bytes.
+    pub capacity_bytes: u64,
+    /// `pvscsi`, `lsilogic`, `nvme`, …
+    pub controller_type: String,
+    /// Bus number of the controller.
+    pub controller_bus: i32,
+    /// Unit on the controller.
+    pub unit_number: i32,
+    /// `thin`, `thick` or `eager_zeroed_thick`.
+    pub provisioning_type: String,
+    /// VMware's disk mode.
+    pub disk_mode: String,
+    /// VMware's sharing mode.
+    pub sharing: String,
+    /// Whether the VM boots from it, as far as can be told.
+    pub is_boot_disk: bool,
+}
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FindingSeverity {
+    /// The VM cannot be replicated like this.
+    Blocker,
+    /// It can, with a consequence.
+    Warning,
+    /// Worth knowing.
+    Info,
+}
+
+/// One thing preflight found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PreflightFinding {
+    /// How much it matters.
+    pub severity: FindingSeverity,
+    /// Stable name, such as `disk_independent`.
+    pub code: String,
+    /// The disk concerned (`disk-<device key>`).
+    pub disk_id: Option<String>,
+    /// What was found.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// How a disk is to be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ReaderSpec {
+    /// HTTPS ranges of the frozen flat file.
+    Folder,
+    /// An NBD server that shows the frozen disk.
+    Nbd {
+        /// `nbd://…` or `nbd+unix://…`; may hold `{vmdk_path}`, `{moref}`, `{vm_snapshot}`, `{disk_id}`.
+        uri: String,
+    },
+    /// A program that serves the frozen disk as NBD on the Unix socket `{socket}`; named in the agent's own
+    /// configuration, so that the hub can choose it but never write a command line.
+    NbdCommand {
+        /// Name of the command in the agent's configuration.
+        name: String,
+    },
+    /// A raw file the agent can see.
+    File {
+        /// Its path; must lie under a folder the agent's configuration allows.
+        path: String,
+    },
+}
+
+impl ReaderSpec {
+    /// The kind, as stored.
+    #[must_use]
+    pub fn kind(&self) -> ReaderKind {
+        match self {
+            Self::Folder => ReaderKind::Folder,
+            Self::Nbd { .. } | Self::NbdCommand { .. } => ReaderKind::Nbd,
+            Self::File { .. } => ReaderKind::File,
+        }
+    }
+}
+
+/// One disk of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RunDisk {
+    /// `disk-<device key>`.
+    pub disk_id: String,
+    /// The VMDK's uuid: must match what the vm_snapshot shows.
+    pub disk_uuid: String,
+    /// Size in bytes: must match too.
+    pub capacity_bytes: u64,
+    /// The NBD export to write to.
+    pub export_name: String,
+    /// The last committed change id; none for a first copy.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub previous_change_id: Option<ChangeId>,
+    /// How to read it.
+    pub reader: ReaderSpec,
+    /// Where the list of bytes comes from.
+    pub change_source: ChangeSource,
+}
+
+/// Starts a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct StartRun {
+    /// The replication.
+    pub job_id: String,
+    /// The VM's managed object id.
+    pub moref: String,
+    /// The VM's instance uuid: must match.
+    pub instance_uuid: String,
+    /// Where.
+    pub vcenter: VcenterConnection,
+    /// Whether the guest's file systems are to be quiesced (crash-consistent otherwise).
+    pub quiesce: bool,
+    /// NBD connections per disk.
+    pub connections_per_disk: u32,
+    /// The disks, all of one vm_snapshot.
+    pub disks: Vec<RunDisk>,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunPhase {
+    /// Old vm_snapshots are removed, change tracking is switched on.
+    Preparing,
+    /// The vm_snapshot is being taken.
+    Snapshotting,
+    /// Bytes move.
+    Copying,
+    /// Everything was sent; the replica is being flushed.
+    Flushing,
+    /// Everything is durable on the hub; the vm_snapshot waits for the commit.
+    Copied,
+    /// Committed; the vm_snapshot is removed.
+    Released,
+    /// Ended in an error; the vm_snapshot is removed.
+    Failed,
+    /// Stopped on request; the vm_snapshot is removed.
+    Cancelled,
+}
+
+/// What a run really did to find the bytes of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncMode {
+    /// Everything allocated was read; all else is zero on the replica too.
+    Full,
+    /// Only what changed since the previous change id.
+    Incremental,
+    /// Everything was read and compared with the replica.
+    Compare,
+}
+
+/// One disk of a run, live.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RunDiskView {
+    /// `disk-<device key>`.
+    pub disk_id: String,
+    /// What is done to find the bytes.
+    pub sync_mode: Option<SyncMode>,
+    /// Why this reader and change source.
+    pub reason: Option<String>,
+    /// The change id of this run's vm_snapshot.
+    #[schema(value_type = Option<String>)]
+    pub change_id: Option<ChangeId>,
+    /// Bytes to look at.
+    pub bytes_total: u64,
+    /// Bytes looked at so far.
+    pub bytes_done: u64,
+    /// Bytes read from the source.
+    pub bytes_read: u64,
+    /// Bytes of data sent.
+    pub bytes_sent: u64,
+    /// Bytes that were zero and sent as such.
+    pub bytes_zero: u64,
+    /// Extents the change source named.
+    pub extents: u64,
+    /// Bytes per second over the last seconds.
+    pub speed_bps: u64,
+    /// Seconds left at that speed.
+    pub eta_seconds: Option<u64>,
+    /// Whether all of it is durable on the hub.
+    pub durable: bool,
+}
+
+/// A run, live.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RunView {
+    /// The replication.
+    pub job_id: String,
+    /// How far it is.
+    pub phase: RunPhase,
+    /// Managed object id of the vm_snapshot.
+    pub vm_snapshot: Option<String>,
+    /// Whether the vm_snapshot was quiesced.
+    pub quiesced: bool,
+    /// Its disks.
+    pub disks: Vec<RunDiskView>,
+    /// Why it failed.
+    pub error: Option<Problem>,
+    /// When it began.
+    #[serde(with = "time::serde::rfc3339")]
+    pub started_at: OffsetDateTime,
+    /// When it ended (released, failed, cancelled).
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub ended_at: Option<OffsetDateTime>,
+}
+
+/// The agent about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AgentHealth {
+    /// `ok`.
+    pub status: String,
+    /// The agent's version.
+    pub version: String,
+    /// Version of this API.
+    pub protocol_version: String,
+    /// Names of the NBD commands its configuration knows.
+    pub nbd_commands: Vec<String>,
+    /// Runs under way.
+    pub active_runs: u32,
+}
+
+/// Client of one agent.
+#[derive(Clone)]
+pub struct VmaClient {
+    client: Client,
+}
+
+impl VmaClient {
+    /// To the agent behind `client`.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// The inventory.
+    ///
+    /// # Errors
+    /// The agent's problem, or no answer.
+    pub async fn discover(&self, request: &DiscoverRequest) -> Result<Inventory, ClientError> {
+        self.client.post("/discover", request).await
+    }
+
+    /// One VM, fresh.
+    ///
+    /// # Errors
+    /// The agent's problem, or no answer.
+    pub async fn vm(&self, moref: &str, request: &VmRequest) -> Result<SourceVm, ClientError> {
+        self.client.post(&format!("/vms/{moref}"), request).await
+    }
+
+    /// Starts a run, or answers with the run of that job id when there is one.
+    ///
+    /// # Errors
+    /// The agent's problem, or no answer.
+    pub async fn start_run(&self, run: &StartRun) -> Result<RunView, ClientError> {
+        self.client.post("/runs", run).await
+    }
+
+    /// A run; how far it is.
+    ///
+    /// # Errors
+    /// The agent's problem, or no answer.
+    pub async fn run(&self, job_id: &str) -> Result<RunView, ClientError> {
+        self.client.get(&format!("/runs/{job_id}")).await
+    }
+
+    /// Stops a run and removes its vm_snapshot.
+    ///
+    /// # Errors
+    /// The agent's problem, or no answer.
+    pub async fn cancel_run(&self, job_id: &str) -> Result<RunView, ClientError> {
+        self.client.post(&format!("/runs/{job_id}/cancel"), &()).await
+    }
+
+    /// Ends a copied run: its vm_snapshot is removed.
+    ///
+    /// # Errors
+    /// The agent's problem, or no answer.
+    pub async fn release_run(&self, job_id: &str) -> Result<RunView, ClientError> {
+        self.client.post(&format!("/runs/{job_id}/release"), &()).await
+    }
+
+    /// Removes every vm_snapshot of ours on a VM (after a run the agent no longer knows).
+    ///
+    /// # Errors
+    /// The agent's problem, or no answer.
+    pub async fn remove_vm_snapshots(&self, moref: &str, request: &VmRequest) -> Result<Vec<String>, ClientError> {
+        self.client.post(&format!("/vms/{moref}/remove-our-vm-snapshots"), request).await
+    }
+
+    /// The source digests of a copied disk, as a stream of [`crate::gateway::DigestRecord`]s.
+    ///
+    /// # Errors
+    /// The agent's problem, or no answer.
+    pub async fn digests(&self, job_id: &str, disk_id: &str) -> Result<ResponseBody, ClientError> {
+        self.client.stream(&format!("/runs/{job_id}/disks/{disk_id}/digests")).await
+    }
+
+    /// The agent about itself.
+    ///
+    /// # Errors
+    /// The agent's problem, or no answer.
+    pub async fn health(&self) -> Result<AgentHealth, ClientError> {
+        self.client.get("/health").await
+    }
+}

@@ -1,0 +1,242 @@
+//! The volume daemon's API: volumes, their devices, NBD exports, and operations that survive a restart.
+
+use model::status::{
+    ExportKind, ExportStatus, LinuxState, OperationMode, OperationStatus, OperationType, VolumeState, VolumeType,
+};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::client::{Client, ClientError};
+use crate::problem::Problem;
+
+/// Asks for a new volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CreateVolume {
+    /// The VM context the volume belongs to.
+    pub vm_context_id: String,
+    /// Name in CloudStack.
+    pub name: String,
+    /// Size wanted in bytes; rounded up to whole GiB.
+    pub size_bytes: u64,
+    /// The target to create it in; the active one when absent.
+    #[serde(default)]
+    pub ossea_config_id: Option<String>,
+    /// Root or data disk of the later VM.
+    pub volume_type: VolumeType,
+}
+
+/// Asks to attach a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AttachVolume {
+    /// The VM to attach to; the hub's own VM when absent.
+    #[serde(default)]
+    pub vm_id: Option<String>,
+    /// CloudStack device id; the next free one when absent.
+    #[serde(default)]
+    pub device_id: Option<u32>,
+}
+
+/// An operation on a volume: accepted, under way or ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct OperationView {
+    /// Row id.
+    pub id: String,
+    /// What it does.
+    #[serde(rename = "type")]
+    pub operation_type: OperationType,
+    /// How far it is.
+    pub status: OperationStatus,
+    /// CloudStack's uuid of the volume, once known.
+    pub volume_id: Option<String>,
+    /// The VM it concerns.
+    pub vm_id: Option<String>,
+    /// Why it failed.
+    pub error: Option<Problem>,
+    /// The job in the JobLog.
+    pub correlation_id: String,
+    /// When it was accepted.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// When it ended.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub completed_at: Option<OffsetDateTime>,
+}
+
+/// A replica volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct VolumeView {
+    /// CloudStack's uuid.
+    pub volume_id: String,
+    /// The VM context it belongs to.
+    pub vm_context_id: String,
+    /// Name in CloudStack.
+    pub volume_name: String,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// Root or data disk.
+    pub volume_type: VolumeType,
+    /// State.
+    pub state: VolumeState,
+    /// The VM that holds it.
+    pub vm_id: Option<String>,
+}
+
+/// Where an attached volume is on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct DeviceView {
+    /// CloudStack's uuid of the volume.
+    pub volume_uuid: String,
+    /// Which VM holds it.
+    pub operation_mode: OperationMode,
+    /// What Linux shows.
+    pub linux_state: LinuxState,
+    /// The device node, when present.
+    pub device_path: Option<String>,
+    /// The stable link under `/dev/disk/by-id`.
+    pub symlink_path: Option<String>,
+    /// The serial the device was found by.
+    pub serial: String,
+    /// Size in bytes.
+    pub size_bytes: u64,
+}
+
+/// Asks for an NBD export of a replica volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CreateExport {
+    /// The VM context.
+    pub vm_context_id: String,
+    /// The replication it is for.
+    pub job_id: Option<String>,
+    /// The disk whose replica it is.
+    pub vm_disk_id: String,
+    /// CloudStack's uuid of the volume.
+    pub volume_uuid: String,
+    /// What is behind it.
+    pub kind: ExportKind,
+    /// The only agent that may open it.
+    pub enrollment_id: Option<String>,
+    /// Whether writes are refused.
+    pub read_only: bool,
+    /// The source disk's uuid, so that the writer can prove it writes to the right export.
+    pub disk_uuid: String,
+    /// Size of the source disk; the volume must hold it.
+    pub capacity_bytes: u64,
+}
+
+/// An NBD export row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct VolumeExportView {
+    /// Row id.
+    pub id: String,
+    /// NBD export name.
+    pub export_name: String,
+    /// CloudStack's uuid of the volume.
+    pub volume_uuid: Option<String>,
+    /// What is behind it.
+    pub kind: ExportKind,
+    /// State.
+    pub status: ExportStatus,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// Whether writes are refused.
+    pub read_only: bool,
+    /// The only agent that may open it.
+    pub enrollment_id: Option<String>,
+}
+
+/// What a reconcile pass found and mended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ReconcileReport {
+    /// Devices whose state changed.
+    pub devices_changed: u32,
+    /// Volumes whose state changed.
+    pub volumes_changed: u32,
+    /// What an operator should know, one line each.
+    pub findings: Vec<String>,
+}
+
+/// Client of the volume daemon.
+#[derive(Clone)]
+pub struct VolumeClient {
+    client: Client,
+}
+
+impl VolumeClient {
+    /// To the daemon behind `client`.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Asks for a new volume; the same key answers with the same operation.
+    ///
+    /// # Errors
+    /// The daemon's problem, or no answer.
+    pub async fn create(&self, volume: &CreateVolume, key: &str) -> Result<OperationView, ClientError> {
+        self.client.post_once("/api/v1/volumes", volume, key).await
+    }
+
+    /// One volume.
+    ///
+    /// # Errors
+    /// The daemon's problem, or no answer.
+    pub async fn volume(&self, volume_uuid: &str) -> Result<VolumeView, ClientError> {
+        self.client.get(&format!("/api/v1/volumes/{volume_uuid}")).await
+    }
+
+    /// Asks to attach a volume.
+    ///
+    /// # Errors
+    /// The daemon's problem, or no answer.
+    pub async fn attach(&self, volume_uuid: &str, to: &AttachVolume, key: &str) -> Result<OperationView, ClientError> {
+        self.client.post_once(&format!("/api/v1/volumes/{volume_uuid}/attach"), to, key).await
+    }
+
+    /// Asks to detach a volume.
+    ///
+    /// # Errors
+    /// The daemon's problem, or no answer.
+    pub async fn detach(&self, volume_uuid: &str, key: &str) -> Result<OperationView, ClientError> {
+        self.client.post_once(&format!("/api/v1/volumes/{volume_uuid}/detach"), &(), key).await
+    }
+
+    /// Asks to delete a volume; an attached one is refused.
+    ///
+    /// # Errors
+    /// The daemon's problem, or no answer.
+    pub async fn delete(&self, volume_uuid: &str, key: &str) -> Result<OperationView, ClientError> {
+        self.client.delete_once(&format!("/api/v1/volumes/{volume_uuid}"), key).await
+    }
+
+    /// Where a volume is on the daemon's machine.
+    ///
+    /// # Errors
+    /// The daemon's problem, or no answer.
+    pub async fn device(&self, volume_uuid: &str) -> Result<DeviceView, ClientError> {
+        self.client.get(&format!("/api/v1/volumes/{volume_uuid}/device")).await
+    }
+
+    /// One operation; `wait_seconds` > 0 answers when it ends or that time is over.
+    ///
+    /// # Errors
+    /// The daemon's problem, or no answer.
+    pub async fn operation(&self, id: &str, wait_seconds: u32) -> Result<OperationView, ClientError> {
+        self.client.get(&format!("/api/v1/operations/{id}?wait_seconds={wait_seconds}")).await
+    }
+
+    /// Makes (or finds) the export of a volume.
+    ///
+    /// # Errors
+    /// The daemon's problem, or no answer.
+    pub async fn create_export(&self, export: &CreateExport) -> Result<VolumeExportView, ClientError> {
+        self.client.post("/api/v1/exports", export).await
+    }
+
+    /// Closes an export: nobody may open it any more.
+    ///
+    /// # Errors
+    /// The daemon's problem, or no answer.
+    pub async fn close_export(&self, export_name: &str) -> Result<(), ClientError> {
+        self.client.delete(&format!("/api/v1/exports/{export_name}")).await
+    }
+}
