@@ -128,10 +128,6 @@ pub struct VerifyReport {
     pub mismatch_count: u64,
     /// The first few that differ.
     pub mismatches: Vec<LeafMismatch>,
-    /// BLAKE3 root over what was verified, of the expected digests, hex.
-    pub expected_root: String,
-    /// The same over what the device has, hex.
-    pub found_root: String,
 }
 
 /// Client of the gateway's control socket.

@@ -1,1 +1,46 @@
-//! tunnel
+//! The one port between the two sites: identities, pairing, TLS 1.3, routing by ALPN, and the agent's reversed HTTP/2.
+//!
+//! Read in this order: `identity` (who the hub and an agent are), `pairing`, `challenge`, `csr`, `issue` (how an agent
+//! gets its certificate), `tls` and `route` (which connections are taken), `accept` (the hub's side), `dial`, `link`
+//! and `reverse` (the agent's side and the control connection), `front` (the gateway's hand-over to the control plane).
+//!
+//! What is absent: the database, HTTP handlers and NBD. Whether an enrolment is approved or revoked is for the caller
+//! to decide after [`accept::Acceptor`] has said who the peer is.
+
+pub mod accept;
+pub mod certificate;
+pub mod challenge;
+pub mod csr;
+pub mod dial;
+pub mod error;
+pub mod front;
+pub mod identity;
+pub mod issue;
+pub mod link;
+pub mod pairing;
+pub mod refusal;
+pub mod reverse;
+pub mod route;
+pub mod tls;
+
+mod abort_io;
+mod h2_connection;
+mod pem;
+mod socket;
+mod state_file;
+
+pub use accept::{AcceptLimits, Accepted, Acceptor, TunnelStream};
+pub use certificate::PeerIdentity;
+pub use challenge::Challenge;
+pub use dial::{Dialer, HubAddress, HubHttp, HubStream, dial_http};
+pub use error::TunnelError;
+pub use front::{FrontKind, FrontPreface};
+pub use identity::{AgentIdentity, AgentKey, AgentPublicKey, HubCa, HubIdentity, ServerLeaf};
+pub use issue::{PairingRecord, issue_agent_certificate};
+pub use link::{AgentLink, LinkState};
+pub use pairing::{CaPrefix, PairingCode};
+pub use refusal::Refusal;
+pub use reverse::{ControlConnection, serve_control};
+pub use route::Route;
+pub use tls::client::HubTrust;
+pub use tls::server::ServerTls;

@@ -1,0 +1,45 @@
+//! Reads a raw image the agent can see as a file (or a block device).
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use block::{BlockDevice, FileDevice};
+
+use super::Reader;
+use crate::error::MoverError;
+
+/// Reads under way at once: enough to keep a disk's queue filled.
+const PARALLELISM: usize = 8;
+
+/// A raw image.
+pub struct FileReader {
+    device: Arc<FileDevice>,
+}
+
+impl FileReader {
+    /// Opens `path` for reading.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, MoverError> {
+        let device = FileDevice::open(path, true).map_err(MoverError::open_source)?;
+        Ok(Self { device: Arc::new(device) })
+    }
+}
+
+#[async_trait]
+impl Reader for FileReader {
+    fn capacity_bytes(&self) -> u64 {
+        self.device.size_bytes()
+    }
+
+    fn parallelism(&self) -> usize {
+        PARALLELISM
+    }
+
+    async fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), MoverError> {
+        // The buffer is the caller's, so the read happens in place instead of on another thread with a copy.
+        tokio::task::block_in_place(|| self.device.read_at(buffer, offset)).map_err(MoverError::read_source)
+    }
+}
