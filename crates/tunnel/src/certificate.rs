@@ -92,7 +92,7 @@ pub(crate) fn alternative_names<'a>(certificate: &'a X509Certificate<'_>) -> Res
 /// Parses one certificate, refusing bytes after it.
 pub(crate) fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String> {
     match X509Certificate::from_der(certificate) {
-        Ok((rest, parsed)) if rest.is_empty() => Ok(parsed),
+        Ok(([], parsed)) => Ok(parsed),
         Ok(_) => Err("it has bytes after its end".to_owned()),
         Err(error) => Err(format!("it is not a certificate: {error}")),
     }

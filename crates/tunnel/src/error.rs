@@ -43,7 +43,13 @@ pub enum TunnelError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A key or certificate could not be made.
+    /// What the hub sent at the end of an enrolment or renewal does not belong together; nothing was stored.
+    #[error("the certificate sent by the hub cannot be used: {reason}")]
+    IdentityRejected {
+        /// What does not belong together.
+        reason: String,
+    },
+    /// A key, a certificate or a TLS configuration could not be made.
     #[error("{doing} failed")]
     Crypto {
         /// What was being made.
@@ -220,6 +226,7 @@ impl TunnelError {
             Self::PairingCode(_)
             | Self::InvalidCsr { .. }
             | Self::InvalidRecord { .. }
+            | Self::IdentityRejected { .. }
             | Self::HubAddress { .. }
             | Self::Front(_) => FailureKind::Invalid,
             Self::TooManyHandshakes { .. } => FailureKind::Exhausted,
@@ -245,18 +252,15 @@ impl TunnelError {
             Self::HubCertificateExpired { .. } => Some(
                 "Compare the clocks of this machine and of the hub; the hub renews its certificate by itself while its gateway runs.",
             ),
-            Self::AgentCertificateExpired { .. } => {
-                Some("Compare the clocks of both machines; if they agree, renew the certificate or pair this agent again.")
-            }
-            Self::AgentCertificateRefused { .. } => {
-                Some("Pair this agent again with a new code from the hub (`migratekit agent pair`).")
-            }
+            Self::AgentCertificateExpired { .. } => Some(
+                "Compare the clocks of both machines; if they agree, renew the certificate or pair this agent again.",
+            ),
             Self::HubClosedEarly { .. } => Some(
                 "The hub's control plane may be restarting; the connection is tried again. If it lasts, look at the gateway's log.",
             ),
-            Self::HubHandshake { .. } => {
-                Some("Check that the address and port are those of the hub's gateway and that no proxy changes the connection.")
-            }
+            Self::HubHandshake { .. } => Some(
+                "Check that the address and port are those of the hub's gateway and that no proxy changes the connection.",
+            ),
             Self::Refused { reason, .. } => Some(reason.remedy()),
             Self::PairingCode(error) => Some(error.remedy()),
             Self::ReadState { .. } | Self::WriteState { .. } => {
@@ -265,6 +269,9 @@ impl TunnelError {
             Self::DamagedState { .. } => Some(
                 "Restore the file from a backup. On an agent it may be deleted instead; the agent must then be paired again.",
             ),
+            Self::AgentCertificateRefused { .. } | Self::IdentityRejected { .. } => {
+                Some("Pair this agent again with a new code from the hub (`migratekit agent pair`).")
+            }
             Self::HubAddress { .. } => Some("Give it as `host`, `host:port` or `[ipv6]:port`."),
             _ => None,
         }

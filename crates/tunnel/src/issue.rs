@@ -46,10 +46,8 @@ pub fn issue_agent_certificate(
     now: OffsetDateTime,
 ) -> Result<IssuedCertificate, TunnelError> {
     check(record, ca, validity, now)?;
-    let failed = |source: rcgen::Error| TunnelError::Crypto {
-        doing: "making the agent's certificate",
-        source: source.into(),
-    };
+    let failed =
+        |source: rcgen::Error| TunnelError::Crypto { doing: "making the agent's certificate", source: source.into() };
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::OrganizationalUnitName, record.vma_name.as_str());

@@ -67,7 +67,9 @@ impl Refusal {
     #[must_use]
     pub fn remedy(self) -> &'static str {
         match self {
-            Self::Unknown => "The hub no longer knows this agent. Pair it again with a new code (`migratekit agent pair`).",
+            Self::Unknown => {
+                "The hub no longer knows this agent. Pair it again with a new code (`migratekit agent pair`)."
+            }
             Self::NotApproved => "An operator must approve this agent on the hub (`migratekit agent approve`).",
             Self::Revoked => "The agent was revoked on the hub. To use it again, pair it with a new code.",
             Self::Busy => "The connection is tried again by itself; look at the hub's log if it lasts.",

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use model::Secret;
-use rcgen::{KeyPair, PKCS_ED25519, PublicKeyData, SigningKey};
+use rcgen::{KeyPair, PKCS_ED25519, SigningKey};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use time::{Duration, OffsetDateTime};
 
 use crate::certificate::{PeerIdentity, fingerprint, is_issued_by, parse};
 use crate::error::TunnelError;
+use crate::identity::random_bytes;
 use crate::pairing::CaPrefix;
 use crate::pem;
 use crate::state_file::{self, MODE_PRIVATE};
@@ -21,7 +22,11 @@ const PENDING_KEY_FILE: &str = "enrolment.key";
 const IDENTITY_FILE: &str = "agent.pem";
 /// DER of an Ed25519 SubjectPublicKeyInfo up to the key's 32 bytes (RFC 8410 §4).
 const ED25519_SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
-/// Bytes of an Ed25519 public key.
+/// DER of an Ed25519 PKCS#8 key, version 1, up to the seed (RFC 8410 §7). Version 2, which the library would write,
+/// cannot be read by the OpenSSL of present distributions.
+const ED25519_PKCS8_PREFIX: [u8; 16] =
+    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+/// Bytes of an Ed25519 public key, and of a private one's seed.
 const ED25519_KEY_BYTES: usize = 32;
 
 /// An agent's public key. Its text form, for `vma_enrollments.vma_public_key`, is 64 lower-case hexadecimal digits.
@@ -91,10 +96,12 @@ impl AgentKey {
     /// # Errors
     /// When the system gives no randomness.
     pub fn generate() -> Result<Self, TunnelError> {
-        let pair = KeyPair::generate_for(&PKCS_ED25519)
-            .map_err(|source| TunnelError::Crypto { doing: "making the agent's key", source: source.into() })?;
-        Self::from_pair(pair)
-            .map_err(|reason| TunnelError::Crypto { doing: "making the agent's key", source: reason.into() })
+        const DOING: &str = "making the agent's key";
+        let seed: [u8; ED25519_KEY_BYTES] = random_bytes()?;
+        let der = PrivatePkcs8KeyDer::from([ED25519_PKCS8_PREFIX.as_slice(), &seed].concat());
+        let pair = KeyPair::from_pkcs8_der_and_sign_algo(&der, &PKCS_ED25519)
+            .map_err(|source| TunnelError::Crypto { doing: DOING, source: source.into() })?;
+        Self::from_pair(pair).map_err(|reason| TunnelError::Crypto { doing: DOING, source: reason.into() })
     }
 
     /// The key of the enrolment that is going on in this state folder; a fresh one when none is. It survives a restart
@@ -186,7 +193,7 @@ impl AgentIdentity {
     /// gives the CA already stored instead, so it passes `None`.
     ///
     /// # Errors
-    /// [`TunnelError::DamagedState`] naming what does not belong together, or when the file cannot be written.
+    /// [`TunnelError::IdentityRejected`] naming what does not belong together, or when the file cannot be written.
     pub fn install(
         folder: &Path,
         key: AgentKey,
@@ -194,16 +201,15 @@ impl AgentIdentity {
         hub_ca_pem: &str,
         pin: Option<&CaPrefix>,
     ) -> Result<Self, TunnelError> {
-        let path = folder.join(IDENTITY_FILE);
-        let damaged = |reason| TunnelError::DamagedState { path: path.clone(), reason };
-        let certificate = only(certificate_pem).map_err(damaged)?;
-        let hub_ca = only(hub_ca_pem).map_err(damaged)?;
+        let rejected = |reason| TunnelError::IdentityRejected { reason };
+        let certificate = only(certificate_pem).map_err(rejected)?;
+        let hub_ca = only(hub_ca_pem).map_err(rejected)?;
         if pin.is_some_and(|pin| !pin.matches(&hub_ca)) {
-            return Err(damaged("the hub's CA is not the one of the pairing code".to_owned()));
+            return Err(rejected("the hub's CA is not the one of the pairing code".to_owned()));
         }
-        let identity = Self::assemble(key, certificate, hub_ca).map_err(damaged)?;
+        let identity = Self::assemble(key, certificate, hub_ca).map_err(rejected)?;
         let _lock = state_file::lock_folder(folder)?;
-        state_file::replace(&path, identity.pem().expose(), MODE_PRIVATE)?;
+        state_file::replace(&folder.join(IDENTITY_FILE), identity.pem().expose(), MODE_PRIVATE)?;
         AgentKey::discard_pending(folder)?;
         Ok(identity)
     }

@@ -136,8 +136,7 @@ impl HubCa {
         params: &CertificateParams,
         public_key: &impl PublicKeyData,
     ) -> Result<CertificateDer<'static>, TunnelError> {
-        let certificate =
-            params.signed_by(public_key, &self.issuer).map_err(|e| crypto("signing a certificate", e))?;
+        let certificate = params.signed_by(public_key, &self.issuer).map_err(|e| crypto("signing a certificate", e))?;
         Ok(certificate.into())
     }
 }

@@ -52,6 +52,15 @@ impl ServerLeaf {
         self.expires_at
     }
 
+    fn assemble(key: &KeyPair, certificate: CertificateDer<'static>) -> Result<Self, String> {
+        let parsed = parse(&certificate)?;
+        if parsed.public_key().raw != key.subject_public_key_info() {
+            return Err("its certificate does not belong to its key".to_owned());
+        }
+        let expires_at = parsed.validity().not_after.to_datetime();
+        Ok(Self { key: PrivatePkcs8KeyDer::from(key.serialize_der()), certificate, expires_at })
+    }
+
     /// The private key (PKCS#8 DER).
     pub(crate) fn key(&self) -> PrivatePkcs8KeyDer<'static> {
         self.key.clone_key()
@@ -107,21 +116,18 @@ impl HubIdentity {
     fn usable(&self, text: &Secret, now: OffsetDateTime) -> Result<ServerLeaf, String> {
         let key = pem::key_pair(text.expose())?;
         let certificate = pem::certificates(text.expose())?.into_iter().next().ok_or("it holds no certificate")?;
-        let parsed = parse(&certificate)?;
-        if parsed.public_key().raw != key.subject_public_key_info() {
-            return Err("its certificate does not belong to its key".to_owned());
-        }
+        let leaf = ServerLeaf::assemble(&key, certificate)?;
+        let parsed = parse(&leaf.certificate)?;
         if !is_issued_by(&parsed, &parse(self.ca.certificate())?) {
             return Err("it is of another CA".to_owned());
         }
         if names_of(&parsed)? != self.server_names {
             return Err("the configured names changed".to_owned());
         }
-        let expires_at = parsed.validity().not_after.to_datetime();
-        if expires_at - now < RENEW_BEFORE {
-            return Err(format!("it ends at {expires_at}"));
+        if leaf.expires_at - now < RENEW_BEFORE {
+            return Err(format!("it ends at {}", leaf.expires_at));
         }
-        Ok(ServerLeaf { key: PrivatePkcs8KeyDer::from(key.serialize_der()), certificate, expires_at })
+        Ok(leaf)
     }
 
     fn issue(&self, path: &Path, now: OffsetDateTime) -> Result<ServerLeaf, TunnelError> {
@@ -143,9 +149,10 @@ impl HubIdentity {
         let certificate = self.ca.sign(&params, &key)?;
         let text = Secret::new(format!("{}{}", key.serialize_pem(), pem::certificate_text(&certificate)));
         state_file::replace(path, text.expose(), MODE_PRIVATE)?;
-        let expires_at = params.not_after;
-        tracing::info!(%expires_at, "issued the hub's server certificate");
-        Ok(ServerLeaf { key: PrivatePkcs8KeyDer::from(key.serialize_der()), certificate, expires_at })
+        let leaf = ServerLeaf::assemble(&key, certificate)
+            .map_err(|reason| TunnelError::DamagedState { path: path.to_owned(), reason })?;
+        tracing::info!(expires_at = %leaf.expires_at, "issued the hub's server certificate");
+        Ok(leaf)
     }
 }
 

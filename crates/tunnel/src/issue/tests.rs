@@ -77,11 +77,8 @@ fn renewals_have_their_own_serials_and_keep_the_fingerprint() {
 fn no_certificate_outlives_its_ca_and_odd_records_get_none() {
     let (_folder, ca, now) = ca();
     let public_key = crate::AgentKey::generate().unwrap().public_key();
-    let record = |id: &str, name: &str| PairingRecord {
-        enrollment_id: id.to_owned(),
-        vma_name: name.to_owned(),
-        public_key,
-    };
+    let record =
+        |id: &str, name: &str| PairingRecord { enrollment_id: id.to_owned(), vma_name: name.to_owned(), public_key };
     let long = issue_agent_certificate(&ca, &record("e", "vma"), Duration::days(40_000), now).unwrap();
     assert_eq!(long.facts.expires_at, ca.expires_at());
     for (wrong, validity) in [

@@ -1,0 +1,181 @@
+//! The NBD connections that are open: who, which export, how many bytes; and cutting them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use api::gateway::ConnectionView;
+use parking_lot::Mutex;
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+
+/// One open connection.
+#[derive(Debug)]
+pub struct Connection {
+    id: u64,
+    remote: SocketAddr,
+    enrollment_id: Option<String>,
+    opened_at: OffsetDateTime,
+    export_name: Mutex<Option<String>>,
+    written: AtomicU64,
+    read: AtomicU64,
+    cut: CancellationToken,
+}
+
+impl Connection {
+    /// The peer chose an export.
+    pub fn chose(&self, export_name: &str) {
+        *self.export_name.lock() = Some(export_name.to_owned());
+    }
+
+    /// The peer wrote `bytes`.
+    pub fn add_written(&self, bytes: u64) {
+        self.written.fetch_add(bytes, Relaxed);
+    }
+
+    /// The peer read `bytes`.
+    pub fn add_read(&self, bytes: u64) {
+        self.read.fetch_add(bytes, Relaxed);
+    }
+
+    /// Cancelled when somebody cuts this connection.
+    pub fn cut_token(&self) -> &CancellationToken {
+        &self.cut
+    }
+
+    fn is_on(&self, export_name: &str) -> bool {
+        self.export_name.lock().as_deref() == Some(export_name)
+    }
+
+    fn view(&self) -> ConnectionView {
+        ConnectionView {
+            id: self.id,
+            export_name: self.export_name.lock().clone(),
+            remote_address: self.remote.to_string(),
+            enrollment_id: self.enrollment_id.clone(),
+            bytes_written: self.written.load(Relaxed),
+            bytes_read: self.read.load(Relaxed),
+            opened_at: self.opened_at,
+        }
+    }
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct Connections {
+    open: Mutex<BTreeMap<u64, Arc<Connection>>>,
+    next_id: AtomicU64,
+    written: AtomicU64,
+    read: AtomicU64,
+}
+
+impl Connections {
+    /// Enters a new connection; it is taken out when the guard is dropped.
+    pub fn enter(
+        self: &Arc<Self>,
+        remote: SocketAddr,
+        enrollment_id: Option<String>,
+        shutdown: &CancellationToken,
+    ) -> ConnectionGuard {
+        let connection = Arc::new(Connection {
+            id: self.next_id.fetch_add(1, Relaxed) + 1,
+            remote,
+            enrollment_id,
+            opened_at: OffsetDateTime::now_utc(),
+            export_name: Mutex::new(None),
+            written: AtomicU64::new(0),
+            read: AtomicU64::new(0),
+            cut: shutdown.child_token(),
+        });
+        self.open.lock().insert(connection.id, Arc::clone(&connection));
+        ConnectionGuard { all: Arc::clone(self), connection }
+    }
+
+    /// Every open connection, oldest first.
+    pub fn views(&self) -> Vec<ConnectionView> {
+        self.open.lock().values().map(|connection| connection.view()).collect()
+    }
+
+    /// How many connections are on an export.
+    pub fn count_on(&self, export_name: &str) -> u32 {
+        let count = self.open.lock().values().filter(|connection| connection.is_on(export_name)).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// Cuts every connection to an export.
+    pub fn cut_export(&self, export_name: &str) {
+        for connection in self.open.lock().values().filter(|connection| connection.is_on(export_name)) {
+            connection.cut.cancel();
+        }
+    }
+
+    /// Cuts every connection of an agent.
+    pub fn cut_agent(&self, enrollment_id: &str) {
+        let open = self.open.lock();
+        for connection in open.values().filter(|c| c.enrollment_id.as_deref() == Some(enrollment_id)) {
+            connection.cut.cancel();
+        }
+    }
+
+    /// Cuts one connection; `false` when there is none of that number.
+    pub fn cut(&self, id: u64) -> bool {
+        let open = self.open.lock();
+        let Some(connection) = open.get(&id) else { return false };
+        connection.cut.cancel();
+        true
+    }
+
+    /// Bytes ever written and read over connections that are closed or open.
+    pub fn totals(&self) -> (u64, u64) {
+        let open = self.open.lock();
+        let now = |of: fn(&Connection) -> &AtomicU64| open.values().map(|c| of(c).load(Relaxed)).sum::<u64>();
+        (self.written.load(Relaxed) + now(|c| &c.written), self.read.load(Relaxed) + now(|c| &c.read))
+    }
+}
+
+/// A connection while it is open.
+pub struct ConnectionGuard {
+    all: Arc<Connections>,
+    connection: Arc<Connection>,
+}
+
+impl ConnectionGuard {
+    /// The connection.
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        let connection = &self.connection;
+        let mut open = self.all.open.lock();
+        self.all.written.fetch_add(connection.written.load(Relaxed), Relaxed);
+        self.all.read.fetch_add(connection.read.load(Relaxed), Relaxed);
+        open.remove(&connection.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cutting_an_export_spares_the_others_and_totals_outlive_connections() {
+        let all = Arc::new(Connections::default());
+        let shutdown = CancellationToken::new();
+        let remote: SocketAddr = "192.0.2.1:1".parse().unwrap();
+        let first = all.enter(remote, Some("agent-1".into()), &shutdown);
+        let second = all.enter(remote, Some("agent-2".into()), &shutdown);
+        first.connection().chose("a");
+        second.connection().chose("b");
+        first.connection().add_written(7);
+        assert_eq!((all.count_on("a"), all.count_on("b")), (1, 1));
+        all.cut_export("a");
+        assert!(first.connection().cut_token().is_cancelled() && !second.connection().cut_token().is_cancelled());
+        drop(first);
+        assert_eq!((all.totals(), all.count_on("a"), all.views().len()), ((7, 0), 0, 1));
+        assert!(!all.cut(1) && all.cut(2));
+    }
+}

@@ -1,0 +1,89 @@
+//! What can go wrong in the gateway.
+
+use std::path::PathBuf;
+
+use model::FailureKind;
+
+/// An error of the gateway.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// An address or a socket could not be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Which.
+        address: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The control plane does not answer on its socket.
+    #[error("the control plane does not answer on {socket}")]
+    ControlPlane {
+        /// Its socket.
+        socket: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The TLS side failed.
+    #[error("the tunnel failed")]
+    Tunnel {
+        /// What it said.
+        #[source]
+        source: tunnel::TunnelError,
+    },
+    /// The database failed.
+    #[error("the database cannot say what is exported")]
+    Database {
+        /// What it said.
+        #[source]
+        source: store::StoreError,
+    },
+    /// The control socket failed.
+    #[error("the control socket failed")]
+    Control {
+        /// What the server said.
+        #[source]
+        source: runtime::http::HttpError,
+    },
+    /// There is no such export, or it is not open.
+    #[error("there is no active export {name}")]
+    NoExport {
+        /// Its name.
+        name: String,
+    },
+    /// The device behind an export failed.
+    #[error("the device {path} behind export {name} failed")]
+    Device {
+        /// The export.
+        name: String,
+        /// Its path.
+        path: PathBuf,
+        /// What the device said.
+        #[source]
+        source: block::BlockError,
+    },
+    /// The digests sent for a verification cannot be used.
+    #[error("the digests cannot be used: {reason}")]
+    Digests {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl GatewayError {
+    /// The kind that decides the HTTP status.
+    #[must_use]
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::Listen { .. } => FailureKind::Conflict,
+            Self::ControlPlane { .. } => FailureKind::Unavailable,
+            Self::Tunnel { source } => source.kind(),
+            Self::Database { source } => source.kind(),
+            Self::Control { .. } => FailureKind::Internal,
+            Self::NoExport { .. } => FailureKind::NotFound,
+            Self::Device { source, .. } => source.kind(),
+            Self::Digests { .. } => FailureKind::Invalid,
+        }
+    }
+}
