@@ -3,4 +3,5 @@
 //! Never a dependency of the product.
 
 pub mod cloudstack;
+pub mod mariadb;
 pub mod vcenter;

@@ -206,7 +206,10 @@ fn accounts(config: &CloudstackConfig) -> Result<Vec<Account>, CloudstackSimErro
         return Err(CloudstackSimError::Config("the administrator's API key or secret key is empty".to_owned()));
     }
     if !accounts.iter().any(|account| account.name == config.oma_vm.account) {
-        return Err(CloudstackSimError::Config(format!("the worker VM's account {} is unknown", config.oma_vm.account)));
+        return Err(CloudstackSimError::Config(format!(
+            "the worker VM's account {} is unknown",
+            config.oma_vm.account
+        )));
     }
     Ok(accounts)
 }
@@ -226,11 +229,7 @@ fn disk_offering(name: &'static str, display_text: &'static str, size_gib: u64) 
     DiskOffering { id: fixed_id("diskoffering", name), name, display_text, size_gib, is_custom: size_gib == 0 }
 }
 
-fn service_offering(
-    internal_id: &'static str,
-    name: &'static str,
-    shape: Option<(u32, u32, u32)>,
-) -> ServiceOffering {
+fn service_offering(internal_id: &'static str, name: &'static str, shape: Option<(u32, u32, u32)>) -> ServiceOffering {
     ServiceOffering { id: fixed_id("serviceoffering", name), internal_id, name, shape }
 }
 
@@ -244,12 +243,7 @@ fn template(name: &'static str, os_type_name: &'static str, size_gib: u64) -> Te
     }
 }
 
-fn network(
-    name: &'static str,
-    network_type: &'static str,
-    prefix: Option<&'static str>,
-    vlan: u32,
-) -> Network {
+fn network(name: &'static str, network_type: &'static str, prefix: Option<&'static str>, vlan: u32) -> Network {
     let offering_name = match network_type {
         "Isolated" => "DefaultIsolatedNetworkOfferingWithSourceNatService",
         "Shared" => "DefaultSharedNetworkOffering",

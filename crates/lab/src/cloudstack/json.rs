@@ -204,10 +204,7 @@ mod tests {
                 .maybe("absent", None::<&str>)
                 .put("list", vec![Json::from(true), Json::Raw("{\"x\":1}".to_owned())]),
         );
-        assert_eq!(
-            value.render(),
-            r#"{"zeta":1,"alpha":"a\"b\\\n\u0001<é>","list":[true,{"x":1}]}"#
-        );
+        assert_eq!(value.render(), r#"{"zeta":1,"alpha":"a\"b\\\n\u0001<é>","list":[true,{"x":1}]}"#);
         assert!(serde_json::from_str::<serde_json::Value>(&value.render()).is_ok());
     }
 }

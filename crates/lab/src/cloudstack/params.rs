@@ -76,11 +76,8 @@ impl Params {
     /// All entries of a map parameter, lowest index first.
     pub(crate) fn map_entries(&self, name: &str) -> Vec<BTreeMap<String, String>> {
         let prefix = format!("{name}[");
-        let mut indexes: Vec<usize> = self
-            .values
-            .keys()
-            .filter_map(|key| key.strip_prefix(&prefix)?.split(']').next()?.parse().ok())
-            .collect();
+        let mut indexes: Vec<usize> =
+            self.values.keys().filter_map(|key| key.strip_prefix(&prefix)?.split(']').next()?.parse().ok()).collect();
         indexes.sort_unstable();
         indexes.dedup();
         indexes.into_iter().map(|index| self.map_entry(name, index)).collect()
@@ -126,10 +123,12 @@ impl Page {
             (None, Some(_)) => Err(Refusal::invalid("\"page\" parameter is required when \"pagesize\" is specified")),
             (Some(_), None) => Err(Refusal::invalid("\"pagesize\" parameter is required when \"page\" is specified")),
             (Some(page), Some(_)) if page < 1 => Err(Refusal::bad_value(params.command(), "page", &page.to_string())),
-            (Some(_), Some(size)) if size < 1 => Err(Refusal::bad_value(params.command(), "pagesize", &size.to_string())),
-            (Some(_), Some(size)) if size.unsigned_abs() > page_size_max => Err(Refusal::invalid(format!(
-                "Page size can't exceed max allowed page size value: {page_size_max}"
-            ))),
+            (Some(_), Some(size)) if size < 1 => {
+                Err(Refusal::bad_value(params.command(), "pagesize", &size.to_string()))
+            }
+            (Some(_), Some(size)) if size.unsigned_abs() > page_size_max => {
+                Err(Refusal::invalid(format!("Page size can't exceed max allowed page size value: {page_size_max}")))
+            }
             (Some(page), Some(size)) => {
                 let rows = usize::try_from(size).unwrap_or(usize::MAX);
                 let before = usize::try_from(page - 1).unwrap_or(usize::MAX);

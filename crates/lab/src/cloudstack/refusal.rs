@@ -35,6 +35,12 @@ impl Refusal {
         Self::new(401, None, Class::Other, text.to_owned())
     }
 
+    /// A command the caller's role does not hold.
+    pub(crate) fn outside_role(command: &str) -> Self {
+        let text = format!("The given command '{command}' either does not exist, is not available for user.");
+        Self::new(401, None, Class::Other, text)
+    }
+
     /// A command outside the server's repertoire.
     pub(crate) fn unknown_command(command: &str) -> Self {
         Self::new(432, Some(9999), Class::Unsupported, format!("Unknown API command: {command}"))

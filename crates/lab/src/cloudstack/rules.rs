@@ -168,7 +168,9 @@ pub(crate) fn boot_detail(boot_type: Option<&str>, boot_mode: Option<&str>) -> R
         )),
         ("BIOS", Some("LEGACY")) => Ok(None),
         ("BIOS", Some(_)) => Err(Refusal::parameter("Invalid bootMode for BIOS. Valid values are: [LEGACY]")),
-        ("BIOS", None) => Err(Refusal::runtime("Internal error executing command, please contact your system administrator")),
+        ("BIOS", None) => {
+            Err(Refusal::runtime("Internal error executing command, please contact your system administrator"))
+        }
         _ => Err(Refusal::parameter("Invalid bootType. Valid values are: [UEFI, BIOS]")),
     }
 }

@@ -12,15 +12,10 @@ use time::macros::format_description;
 /// The text whose HMAC is the signature: parameters but `signature`, sorted by original name, values encoded, all in lower case.
 #[must_use]
 pub fn canonical_text(parameters: &[(String, String)]) -> String {
-    let mut sorted: Vec<&(String, String)> = parameters
-        .iter()
-        .filter(|(name, _)| !name.eq_ignore_ascii_case("signature"))
-        .collect();
+    let mut sorted: Vec<&(String, String)> =
+        parameters.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("signature")).collect();
     sorted.sort_by(|left, right| left.0.as_bytes().cmp(right.0.as_bytes()));
-    let pairs: Vec<String> = sorted
-        .iter()
-        .map(|(name, value)| format!("{name}={}", encode_value(value)))
-        .collect();
+    let pairs: Vec<String> = sorted.iter().map(|(name, value)| format!("{name}={}", encode_value(value))).collect();
     pairs.join("&").to_lowercase()
 }
 
@@ -57,9 +52,7 @@ pub fn is_still_valid(expires: &str, now: OffsetDateTime) -> bool {
 pub fn parse_expiry(text: &str) -> Option<OffsetDateTime> {
     let without_colon =
         format_description!("[year]-[month]-[day]T[hour]:[minute]:[second][offset_hour sign:mandatory][offset_minute]");
-    OffsetDateTime::parse(text, &Rfc3339)
-        .or_else(|_| OffsetDateTime::parse(text, &without_colon))
-        .ok()
+    OffsetDateTime::parse(text, &Rfc3339).or_else(|_| OffsetDateTime::parse(text, &without_colon)).ok()
 }
 
 #[cfg(test)]
@@ -73,8 +66,9 @@ mod tests {
     #[test]
     fn published_vectors() {
         let documented_key = "plgWJfZK4gyS3mOMTVmjUVg-X-jlWlnfaUJ9GAbBbf9EdM-kAYMmAiLqzzq1ElZLYq_u38zCm0bewzGUdP66mg";
-        let documented_secret = "VDaACYb0LV9eNjTetIOElcVQkvJck_J_QljX_FcHRj87ZKiy0z0ty0ZsYBkoXkY9b7eq1EhwJaw7FF3akA3KBQ";
-        let cases: [(&str, &str, Vec<(String, String)>, &str); 3] = [
+        let documented_secret =
+            "VDaACYb0LV9eNjTetIOElcVQkvJck_J_QljX_FcHRj87ZKiy0z0ty0ZsYBkoXkY9b7eq1EhwJaw7FF3akA3KBQ";
+        let cases = [
             (
                 "V1",
                 documented_secret,

@@ -103,8 +103,11 @@ impl Storage {
         let target = if self.use_loops { self.attach_loop(&volume.id, &backing)? } else { backing };
         let link = self.link_of(&volume.id);
         self.remove_file(&link)?;
-        std::os::unix::fs::symlink(&target, &link)
-            .map_err(|source| CloudstackSimError::File { doing: "linking", path: link, source })
+        std::os::unix::fs::symlink(&target, &link).map_err(|source| CloudstackSimError::File {
+            doing: "linking",
+            path: link,
+            source,
+        })
     }
 
     /// Makes the volume's device disappear.
@@ -129,8 +132,17 @@ impl Storage {
     }
 
     fn attach_loop(&mut self, volume_id: &str, backing: &Path) -> Result<PathBuf, CloudstackSimError> {
-        let known = losetup("looking for", &["--list".as_ref(), "--noheadings".as_ref(), "--output".as_ref(),
-            "NAME".as_ref(), "--associated".as_ref(), backing.as_os_str()])?;
+        let known = losetup(
+            "looking for",
+            &[
+                "--list".as_ref(),
+                "--noheadings".as_ref(),
+                "--output".as_ref(),
+                "NAME".as_ref(),
+                "--associated".as_ref(),
+                backing.as_os_str(),
+            ],
+        )?;
         let name = match known.lines().next() {
             Some(name) if !name.trim().is_empty() => name.trim().to_owned(),
             _ => losetup("attaching", &["--find".as_ref(), "--show".as_ref(), backing.as_os_str()])?.trim().to_owned(),
@@ -143,11 +155,8 @@ impl Storage {
 
 /// Copies a file keeping its holes; shares blocks where the file system can. Returns the bytes that are no hole.
 pub(crate) fn copy_sparse(plan: &CopyPlan) -> Result<u64, CloudstackSimError> {
-    let failed = |errno: Errno| CloudstackSimError::File {
-        doing: "copying",
-        path: plan.from.clone(),
-        source: errno.into(),
-    };
+    let failed =
+        |errno: Errno| CloudstackSimError::File { doing: "copying", path: plan.from.clone(), source: errno.into() };
     let from = open(&plan.from, false)?;
     let to = open(&plan.to, true)?;
     let length = from.metadata().map_err(|source| file_error("reading", &plan.from, source))?.len();
@@ -177,7 +186,9 @@ fn copy_range(from: &File, to: &File, start: u64, end: u64) -> Result<(), Errno>
     while read_at < end {
         let step = usize::try_from((end - read_at).min(COPY_STEP_BYTES)).unwrap_or(usize::MAX);
         let copied = match copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), step) {
-            Err(Errno::XDEV | Errno::OPNOTSUPP | Errno::INVAL) => copy_by_buffer(from, to, &mut read_at, &mut write_at, step)?,
+            Err(Errno::XDEV | Errno::OPNOTSUPP | Errno::INVAL) => {
+                copy_by_buffer(from, to, &mut read_at, &mut write_at, step)?
+            }
             other => other?,
         };
         if copied == 0 {

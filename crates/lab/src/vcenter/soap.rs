@@ -166,6 +166,15 @@ pub(crate) fn fault(fault: &Fault) -> String {
     ))
 }
 
+/// The envelope that refuses a `SOAPAction` of a version the server does not speak.
+pub(crate) fn version_mismatch(action: &str) -> String {
+    envelope(&format!(
+        "<soapenv:Fault><faultcode>soapenv:VersionMismatch</faultcode><faultstring>Unsupported version URI {}</faultstring>\
+         <detail/></soapenv:Fault>",
+        quick_xml::escape::escape(action)
+    ))
+}
+
 fn envelope(body: &str) -> String {
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<soapenv:Envelope xmlns:soapenc=\"http://schemas.xmlsoap.org/soap/encoding/\" \

@@ -212,6 +212,12 @@ impl Table {
             || self.uniques.iter().chain(&self.indexes).any(|key| key.first() == Some(&column))
     }
 
+    /// The unique keys, those of single columns included.
+    pub(super) fn all_uniques(&self) -> Vec<Vec<&'static str>> {
+        let single = self.columns.iter().filter(|column| column.unique).map(|column| vec![column.name]);
+        single.chain(self.uniques.iter().map(|key| key.to_vec())).collect()
+    }
+
     /// The indexes, those that foreign keys need included.
     pub(super) fn all_indexes(&self) -> Vec<Vec<&'static str>> {
         let referring = self.columns.iter().filter(|c| c.reference.is_some() && !c.unique && !self.leads_a_key(c.name));

@@ -32,7 +32,7 @@ impl Dialect {
     /// the indexes SQLite wants apart.
     pub(super) fn create_table(self, table: &Table, known: &[&str]) -> Vec<String> {
         let mut parts: Vec<String> = table.columns.iter().map(|column| self.column(table, column)).collect();
-        parts.extend(table.uniques.iter().map(|columns| self.unique(table, columns)));
+        parts.extend(table.all_uniques().iter().map(|columns| self.unique(table, columns)));
         parts.extend(table.columns.iter().filter_map(|column| self.value_check(table, column)));
         parts.extend(table.checks.iter().map(|(name, condition)| {
             format!("CONSTRAINT {} CHECK ({condition})", self.quote(&constraint("ck", table, &[name])))
@@ -102,11 +102,7 @@ impl Dialect {
         }
         let null = if column.nullable { "NULL" } else { "NOT NULL" };
         let key = if primary { " PRIMARY KEY" } else { "" };
-        let unique = match (self, column.unique) {
-            (_, false) => String::new(),
-            (_, true) => format!(",\n  {}", self.unique(table, &[column.name])),
-        };
-        format!("{name} {} {null}{key}{unique}", self.type_name(&column.kind))
+        format!("{name} {} {null}{key}", self.type_name(&column.kind))
     }
 
     fn type_name(self, kind: &Kind) -> String {

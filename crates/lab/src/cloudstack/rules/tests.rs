@@ -71,7 +71,7 @@ fn vm_snapshot(vm_id: &str) -> VmSnapshot {
 #[test]
 fn device_ids_skip_the_cdrom_and_end_at_33() {
     let all: Vec<u32> = (0..=33).filter(|id| *id != 3).collect();
-    let cases: Vec<(Option<u32>, Vec<u32>, Result<u32, &str>)> = vec![
+    let cases = [
         (None, vec![], Ok(1)),
         (None, vec![0, 1], Ok(2)),
         (None, vec![0, 1, 2], Ok(4)),
@@ -138,7 +138,10 @@ fn a_root_leaves_only_a_stopped_vm() {
     };
     let cases = [
         (volume("v", VolumeType::Root, VolumeState::Ready, Some(("off", 0))), None),
-        (volume("v", VolumeType::Root, VolumeState::Ready, Some(("on", 0))), Some("Root volume detach can happen only")),
+        (
+            volume("v", VolumeType::Root, VolumeState::Ready, Some(("on", 0))),
+            Some("Root volume detach can happen only"),
+        ),
         (volume("v", VolumeType::Datadisk, VolumeState::Ready, Some(("on", 1))), None),
         (volume("v", VolumeType::Datadisk, VolumeState::Ready, Some(("frozen", 1))), Some("VM snapshots")),
         (volume("v", VolumeType::Datadisk, VolumeState::Ready, None), Some("not attached to a VM")),
@@ -156,7 +159,7 @@ fn a_root_leaves_only_a_stopped_vm() {
 #[test]
 fn sizes_are_whole_gib_within_limits() {
     let limits = Limits::default();
-    let cases: [(bool, u64, Option<i64>, Result<u64, &str>); 9] = [
+    let cases = [
         (true, 0, Some(1), Ok(GIB_BYTES)),
         (true, 0, Some(1024), Ok(1024 * GIB_BYTES)),
         (true, 0, Some(1025), Err("Volume size: 1025 GB is out of allowed range. Min: 1. Max: 1024")),
@@ -175,7 +178,9 @@ fn sizes_are_whole_gib_within_limits() {
 
 #[test]
 fn names_macs_serials_and_boot_modes() {
-    for (name, good) in [("web-1", true), ("1web", false), ("-web", false), ("web_1", false), ("web-", false), ("", false)] {
+    for (name, good) in
+        [("web-1", true), ("1web", false), ("-web", false), ("web_1", false), ("web-", false), ("", false)]
+    {
         assert_eq!(check_host_name(name).is_ok(), good, "{name}");
     }
     assert!(check_host_name(&"a".repeat(63)).is_ok());

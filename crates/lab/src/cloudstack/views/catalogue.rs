@@ -1,8 +1,8 @@
 //! The unchanging lists: zone, offerings, templates, networks, host, pool, operating systems, capabilities.
 
 use super::super::catalogue::{
-    CLUSTER_NAME, DOMAIN_NAME, DiskOffering, HOST_NAME, Network, POD_NAME, POOL_NAME, SET_UP, ServiceOffering, Template,
-    VERSION, ZONE_NAME, fixed_id,
+    CLUSTER_NAME, DOMAIN_NAME, DiskOffering, HOST_NAME, Network, POD_NAME, POOL_NAME, SET_UP, ServiceOffering,
+    Template, VERSION, ZONE_NAME, fixed_id,
 };
 use super::super::config::ADMIN_ACCOUNT;
 use super::super::json::{Json, Object};

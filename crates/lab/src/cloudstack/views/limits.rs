@@ -122,9 +122,8 @@ fn totals(world: &World, account: Option<&Account>) -> Object {
     let vms = world.inventory.vms.iter().filter(|vm| owned(&vm.account_id)).count();
     let volume_limit = account.and(world.config.limits.volumes_per_account);
     let limit = volume_limit.map_or("Unlimited".to_owned(), |limit| limit.to_string());
-    let available = volume_limit.map_or("Unlimited".to_owned(), |limit| {
-        limit.saturating_sub(volumes.len() as u64).to_string()
-    });
+    let available =
+        volume_limit.map_or("Unlimited".to_owned(), |limit| limit.saturating_sub(volumes.len() as u64).to_string());
     Object::new()
         .put("vmlimit", "Unlimited")
         .put("vmtotal", vms)

@@ -1,0 +1,192 @@
+//! Volume snapshots: taken, reverted and deleted by the Volume Daemon only; listed by anybody.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::async_job::JobHandle;
+use crate::client::Client;
+use crate::error::CloudstackError;
+use crate::paging::Listed;
+use crate::params::Params;
+use crate::volumes::VolumeOperations;
+use crate::wire;
+
+/// State of a volume snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, strum::Display, strum::EnumString)]
+#[serde(from = "String", into = "String")]
+pub enum VolumeSnapshotState {
+    /// Noted, nothing done.
+    Allocated,
+    /// Being taken.
+    Creating,
+    /// Taken, on primary storage only.
+    CreatedOnPrimary,
+    /// Being copied to secondary storage.
+    BackingUp,
+    /// Usable.
+    BackedUp,
+    /// Being copied elsewhere.
+    Copying,
+    /// Being deleted.
+    Destroying,
+    /// Deleted.
+    Destroyed,
+    /// Failed.
+    Error,
+    /// Not told.
+    #[default]
+    #[strum(serialize = "")]
+    Unknown,
+    /// A state this version does not know.
+    #[strum(default)]
+    Other(String),
+}
+
+impl From<String> for VolumeSnapshotState {
+    fn from(text: String) -> Self {
+        text.parse().unwrap_or(Self::Other(text))
+    }
+}
+
+impl From<VolumeSnapshotState> for String {
+    fn from(state: VolumeSnapshotState) -> Self {
+        state.to_string()
+    }
+}
+
+/// A snapshot of one volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeSnapshot {
+    /// UUID.
+    #[serde(deserialize_with = "wire::id")]
+    pub id: String,
+    /// Name.
+    #[serde(default, deserialize_with = "wire::text_or_empty")]
+    pub name: String,
+    /// Volume.
+    #[serde(alias = "volumeid", default, deserialize_with = "wire::text")]
+    pub volume_id: Option<String>,
+    /// State.
+    #[serde(default)]
+    pub state: VolumeSnapshotState,
+    /// `MANUAL`, or the kind of schedule.
+    #[serde(alias = "snapshottype", default, deserialize_with = "wire::text")]
+    pub snapshot_type: Option<String>,
+    /// Whether the volume can be reverted to it.
+    #[serde(default, deserialize_with = "wire::truth")]
+    pub revertable: bool,
+    /// Size of the volume then, in bytes.
+    #[serde(alias = "virtualsize", default, deserialize_with = "wire::count")]
+    pub virtual_size_bytes: Option<u64>,
+    /// Space it takes, in bytes.
+    #[serde(alias = "physicalsize", default, deserialize_with = "wire::count")]
+    pub physical_size_bytes: Option<u64>,
+    /// Zone.
+    #[serde(alias = "zoneid", default, deserialize_with = "wire::text")]
+    pub zone_id: Option<String>,
+    /// When it was taken.
+    #[serde(default, deserialize_with = "wire::moment", serialize_with = "time::serde::rfc3339::option::serialize")]
+    pub created: Option<OffsetDateTime>,
+}
+
+impl Listed for VolumeSnapshot {
+    const OBJECT: &'static str = "snapshot";
+
+    fn identity(&self) -> String {
+        self.id.clone()
+    }
+}
+
+/// Which volume snapshots.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VolumeSnapshotQuery {
+    /// Only this one.
+    pub id: Option<String>,
+    /// Only those of this volume.
+    pub volume_id: Option<String>,
+}
+
+/// A volume snapshot to be taken.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NewVolumeSnapshot {
+    /// The volume, which must be `Ready`.
+    pub volume_id: String,
+    /// Name.
+    pub name: String,
+    /// Tags, set in the same call.
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Client {
+    /// `listSnapshots`, one row for each snapshot.
+    ///
+    /// # Errors
+    /// Those of any read.
+    pub async fn list_volume_snapshots(
+        &self,
+        query: &VolumeSnapshotQuery,
+    ) -> Result<Vec<VolumeSnapshot>, CloudstackError> {
+        let params = Params::new("listSnapshots")
+            .set("listall", true)
+            // Since 4.19 there is one row for each store otherwise; older servers ignore it.
+            .set("showunique", true)
+            .maybe("id", query.id.as_ref())
+            .maybe("volumeid", query.volume_id.as_ref());
+        self.list(params).await
+    }
+
+    /// One volume snapshot.
+    ///
+    /// # Errors
+    /// [`CloudstackError::Missing`] when it is not in the list, and those of any read.
+    pub async fn volume_snapshot(&self, id: &str) -> Result<VolumeSnapshot, CloudstackError> {
+        let query = VolumeSnapshotQuery { id: Some(id.to_owned()), volume_id: None };
+        let found = self.list_volume_snapshots(&query).await?.into_iter().find(|snapshot| snapshot.id == id);
+        found.ok_or_else(|| CloudstackError::Missing { what: "volume snapshot", id: id.to_owned() })
+    }
+}
+
+impl VolumeOperations {
+    /// `createSnapshot`. The snapshot exists under the handle's `entity_id` even when the job fails.
+    ///
+    /// # Errors
+    /// Those of any write.
+    pub async fn create_volume_snapshot(&self, new: &NewVolumeSnapshot) -> Result<JobHandle, CloudstackError> {
+        let params =
+            Params::new("createSnapshot").set("volumeid", &new.volume_id).set("name", &new.name).tags(&new.tags);
+        self.client().submit(&params).await
+    }
+
+    /// `revertSnapshot`: the volume's VM must be stopped and without VM snapshots.
+    ///
+    /// # Errors
+    /// Those of any write.
+    pub async fn revert_volume_snapshot(&self, id: &str) -> Result<JobHandle, CloudstackError> {
+        self.client().submit(&Params::new("revertSnapshot").set("id", id)).await
+    }
+
+    /// `deleteSnapshot`.
+    ///
+    /// # Errors
+    /// Those of any write.
+    pub async fn delete_volume_snapshot(&self, id: &str) -> Result<JobHandle, CloudstackError> {
+        self.client().submit(&Params::new("deleteSnapshot").set("id", id)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_composed_snapshot() {
+        let text = r#"{"id":"s","snapshottype":"MANUAL","volumeid":"v","created":"2026-01-02T03:04:05+0000",
+            "name":"rp-0001","state":"BackedUp","physicalsize":196928,"revertable":true,"virtualsize":21474836480}"#;
+        let snapshot: VolumeSnapshot = serde_json::from_str(text).unwrap();
+        assert_eq!(snapshot.state, VolumeSnapshotState::BackedUp);
+        assert_eq!(snapshot.virtual_size_bytes, Some(21_474_836_480));
+        assert_eq!(snapshot.created, Some(time::macros::datetime!(2026-01-02 03:04:05 UTC)));
+    }
+}

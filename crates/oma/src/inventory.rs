@@ -1,0 +1,9 @@
+//! The VMware side as the hub knows it: how to reach each vCenter, what the last scan saw, and VMs added from it.
+
+mod add;
+mod convert;
+mod scan;
+pub mod vcenter;
+
+pub use add::add;
+pub use scan::{ScanCache, scan};

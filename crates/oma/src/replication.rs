@@ -1,0 +1,121 @@
+//! Replication: one VM's disks from VMware to their volumes, proven, then committed.
+//!
+//! Read `plan` (what would be done and what stands against it), then `saga` (the steps in order), then the steps.
+
+mod copy;
+mod facts;
+mod finish;
+pub mod plan;
+mod proof;
+mod provision;
+mod saga;
+mod view;
+
+use api::oma::replications::{Accepted, ReplicationPlan, RequestedType, StartReplication};
+use api::Problem;
+use joblog::{NewJob, StepError};
+use model::FailureKind;
+use model::id::replication_job_id;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::error::OmaError;
+use crate::state::OmaState;
+
+pub use saga::REPLICATION;
+pub use view::{progress, replication_view};
+
+/// What a replication's job remembers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Params {
+    /// `job-…`.
+    pub job_id: String,
+    /// The VM.
+    pub vm_context_id: String,
+    /// What was asked for.
+    pub requested: RequestedType,
+    /// Whether to quiesce.
+    pub quiesce: bool,
+}
+
+/// What a replication would do now, without doing it.
+///
+/// # Errors
+/// There is no such VM, or the database fails.
+pub async fn dry_run(state: &OmaState, request: &StartReplication) -> Result<ReplicationPlan, OmaError> {
+    let facts = facts::gather(state, &request.vm_context_id, None, facts::AskSource::IfPossible).await?;
+    Ok(plan::plan(&facts, request.replication_type))
+}
+
+/// Starts a replication.
+///
+/// # Errors
+/// Everything that stands against it at once, or the database's problem; nothing is started then.
+pub async fn start(state: &OmaState, request: &StartReplication) -> Result<Accepted, OmaError> {
+    let facts = facts::gather(state, &request.vm_context_id, None, facts::AskSource::No).await?;
+    let plan = plan::plan(&facts, request.replication_type);
+    if let Some(problem) = merged(&facts.vm_name, plan.blockers) {
+        return Err(problem.into());
+    }
+    let job_id = replication_job_id(OffsetDateTime::now_utc());
+    store::replication_jobs::start(state.store(), &job_id, &request.vm_context_id, plan.replication_type).await?;
+    let params = Params {
+        job_id: job_id.clone(),
+        vm_context_id: request.vm_context_id.clone(),
+        requested: request.replication_type,
+        quiesce: request.quiesce,
+    };
+    let operation = format!("replicate {} ({})", facts.vm_name, plan.replication_type);
+    let job = NewJob::new(REPLICATION.job_type, operation, &params)
+        .map(|job| job.external_id(&job_id).vm_context(&request.vm_context_id));
+    match begin(state, job).await {
+        Ok(tracking_id) => Ok(Accepted { job_id, tracking_id }),
+        Err(error) => {
+            let cause = StepError::from_error(error.kind(), &error);
+            finish::record_end(state, &job_id, false, cause).await?;
+            Err(error.into())
+        }
+    }
+}
+
+async fn begin(state: &OmaState, job: Result<NewJob, joblog::JobError>) -> Result<String, joblog::JobError> {
+    let job = job?;
+    let tracking_id = job.id().to_owned();
+    state.runner().start(job).await?;
+    Ok(tracking_id)
+}
+
+/// Several blockers as the one problem an answer can carry: the first, with the others as evidence.
+fn merged(vm_name: &str, blockers: Vec<Problem>) -> Option<Problem> {
+    let mut blockers = blockers.into_iter();
+    let first = blockers.next()?;
+    let others: Vec<String> = blockers
+        .map(|other| format!("{} ({})", other.detail, other.remedy.as_deref().unwrap_or("no remedy known")))
+        .collect();
+    if others.is_empty() {
+        return Some(first);
+    }
+    let detail = format!("{vm_name} cannot be replicated for {} reasons; the first: {}", others.len() + 1, first.detail);
+    Some(Problem { detail, evidence: Some(format!("also: {}", others.join("; "))), ..first })
+}
+
+/// A problem as a step's failure; the operator reads the same words in both places.
+fn step_failure(problem: Problem) -> StepError {
+    let mut message = problem.detail.clone();
+    for more in [&problem.evidence, &problem.cause].into_iter().flatten() {
+        message.push_str(&format!(": {more}"));
+    }
+    let mut error = StepError::new(problem.kind, message);
+    error.remedy = problem.remedy;
+    error
+}
+
+/// Any error of the control plane as a step's failure.
+fn failed(error: impl Into<OmaError>) -> StepError {
+    step_failure(error.into().into_problem())
+}
+
+/// A failure that is nobody's fault but ours.
+fn defect(message: impl Into<String>) -> StepError {
+    StepError::new(FailureKind::Internal, message)
+}

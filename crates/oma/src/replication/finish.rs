@@ -1,0 +1,86 @@
+//! The end of a replication: the commit of all change ids at once, or a row that says why there is none.
+
+use api::Problem;
+use api::vma::{RunDiskView, SyncMode};
+use joblog::{JobView, StepContext, StepError, StepResult, output};
+use model::LEAF_SIZE_BYTES;
+use model::status::{JobStatus, ReplicationType};
+use serde_json::json;
+use store::commit::{Commit, CommittedDisk};
+use store::replication_jobs::Ending;
+use time::OffsetDateTime;
+
+use super::proof::Proof;
+use super::provision::ProvisionedDisk;
+use super::saga::plan_of;
+use super::{defect, failed, Params};
+use crate::state::OmaState;
+
+/// The one point of no return: change ids of all disks, history, statuses, in one transaction.
+pub(super) async fn commit(state: &OmaState, context: &StepContext) -> StepResult {
+    let params: Params = context.params()?;
+    let plan = plan_of(context)?;
+    let proof: Proof = context.output("verify")?;
+    let provisioned: Vec<ProvisionedDisk> = context.output("provision")?;
+    let seconds = (OffsetDateTime::now_utc() - proof.run.started_at).whole_seconds();
+    let disks = provisioned.iter().map(|disk| {
+        let copied = proof.run.disks.iter().find(|copied| copied.disk_id == disk.disk_id);
+        let copied = copied.ok_or_else(|| defect(format!("{} was not proven", disk.disk_id)))?;
+        let planned = plan.disks.iter().find(|planned| planned.disk_id == disk.disk_id);
+        Ok(CommittedDisk {
+            disk_id: disk.disk_id.clone(),
+            disk_uuid: disk.disk_uuid.clone(),
+            capacity_bytes: disk.capacity_bytes,
+            change_id: copied.change_id.clone(),
+            previous_change_id: planned.and_then(|planned| planned.previous_change_id.clone()),
+            sync_type: sync_type(copied)?,
+            blocks_changed: (copied.bytes_sent + copied.bytes_zero).div_ceil(LEAF_SIZE_BYTES),
+            bytes_transferred: copied.bytes_sent,
+            sync_duration_seconds: u64::try_from(seconds).unwrap_or(0),
+        })
+    });
+    let disks = disks.collect::<Result<Vec<_>, StepError>>()?;
+    let summary = json!({
+        "operation": "replication",
+        "job_id": params.job_id,
+        "outcome": "completed",
+        "quiesced": proof.run.quiesced,
+        "bytes_sent": proof.run.disks.iter().map(|disk| disk.bytes_sent).sum::<u64>(),
+        "leaves_verified": proof.disks.iter().map(|disk| disk.report.leaves_verified).sum::<u64>(),
+    });
+    let commit = Commit { job_id: params.job_id, disks, summary };
+    store::commit::commit_replication(state.store(), &commit, None).await.map_err(failed)?;
+    output(&())
+}
+
+fn sync_type(disk: &RunDiskView) -> Result<ReplicationType, StepError> {
+    match disk.sync_mode {
+        Some(SyncMode::Full) => Ok(ReplicationType::Initial),
+        Some(SyncMode::Incremental) => Ok(ReplicationType::Incremental),
+        Some(SyncMode::Compare) => Ok(ReplicationType::Compare),
+        None => Err(defect(format!("the agent does not say how it copied {}", disk.disk_id))),
+    }
+}
+
+/// Called before the job's end is recorded: the domain's rows say the same.
+pub(super) async fn finished(state: &OmaState, view: &JobView) -> Result<(), StepError> {
+    let params: Params = view.params()?;
+    match view.outcome {
+        JobStatus::Completed | JobStatus::NeedsOperator => Ok(()),
+        outcome => {
+            let cause = view.job.error.clone().unwrap_or_else(StepError::cancelled);
+            let ended = record_end(state, &params.job_id, outcome == JobStatus::Cancelled, cause).await;
+            ended.map_err(super::step_failure)
+        }
+    }
+}
+
+/// Ends the replication's row without a commit; the VM and its disks say what that leaves.
+pub(super) async fn record_end(
+    state: &OmaState,
+    job_id: &str,
+    cancelled: bool,
+    error: StepError,
+) -> Result<(), Problem> {
+    store::replication_jobs::end(state.store(), job_id, &Ending { cancelled, error }).await.map_err(store_problem)
+}

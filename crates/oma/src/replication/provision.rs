@@ -1,0 +1,145 @@
+//! A volume for each disk: made if there is none, attached to the hub's own VM, found as a device of the right size.
+
+use api::oma::replications::PlannedDisk;
+use api::volume::{AttachVolume, CreateVolume, DeviceView, OperationView};
+use joblog::{StepContext, StepError, StepResult, output};
+use model::FailureKind;
+use model::status::{LinuxState, OperationMode, OperationStatus, VolumeType};
+use serde::{Deserialize, Serialize};
+use store::vm_disks::{VmDisk, VolumeLink};
+
+use super::saga::plan_of;
+use super::{defect, failed, step_failure, Params};
+use crate::state::OmaState;
+
+/// How long one look at an operation may wait for it to end, in seconds.
+const OPERATION_WAIT_SECONDS: u32 = 25;
+/// How often a failed operation is asked for anew within one step.
+const MAX_OPERATION_ATTEMPTS: u32 = 3;
+
+/// A disk with its volume on this hub.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct ProvisionedDisk {
+    pub(super) disk_id: String,
+    pub(super) vm_disk_id: String,
+    pub(super) disk_uuid: String,
+    pub(super) capacity_bytes: u64,
+    pub(super) volume_uuid: String,
+    pub(super) device_path: String,
+}
+
+pub(super) async fn run(state: &OmaState, context: &StepContext) -> StepResult {
+    let params: Params = context.params()?;
+    let plan = plan_of(context)?;
+    let vm = store::vm_replication_contexts::by_id(state.store(), &params.vm_context_id).await.map_err(failed)?;
+    let rows = store::vm_disks::of_context(state.store(), &params.vm_context_id).await.map_err(failed)?;
+    let mut provisioned = Vec::with_capacity(plan.disks.len());
+    for (index, planned) in plan.disks.iter().enumerate() {
+        context.check_cancelled()?;
+        let row = rows.iter().find(|row| row.disk_id == planned.disk_id);
+        let row = row.ok_or_else(|| defect(format!("{} has no row", planned.disk_id)))?;
+        let request = CreateVolume {
+            vm_context_id: params.vm_context_id.clone(),
+            name: format!("migration-{0}-{0}-disk-{index}", vm.vm_name),
+            size_bytes: planned.capacity_bytes,
+            ossea_config_id: vm.ossea_config_id.clone(),
+            volume_type: if row.is_boot_disk == Some(true) { VolumeType::Root } else { VolumeType::Datadisk },
+        };
+        let volume_uuid = volume(state, &params, planned, row, &request).await?;
+        let device = attached(state, &params, &volume_uuid).await?;
+        provisioned.push(checked(row, device)?);
+        #[allow(clippy::cast_precision_loss, reason = "a share of a few disks")]
+        context.progress((index + 1) as f64 / plan.disks.len() as f64);
+    }
+    output(&provisioned)
+}
+
+/// The disk's volume, made when it has none; the link is stored at once, so that no volume is ever forgotten.
+async fn volume(
+    state: &OmaState,
+    params: &Params,
+    planned: &PlannedDisk,
+    row: &VmDisk,
+    request: &CreateVolume,
+) -> Result<String, StepError> {
+    if let Some(uuid) = &planned.volume_uuid {
+        return Ok(uuid.clone());
+    }
+    let operation = until_done(state, &format!("{}:{}:create", params.job_id, row.id), |key| async move {
+        state.volumes().create(request, &key).await
+    })
+    .await?;
+    let volume_uuid = operation.volume_id.ok_or_else(|| defect("the volume daemon made a volume without an id"))?;
+    let volume = store::ossea_volumes::find(state.store(), &volume_uuid).await.map_err(failed)?;
+    let volume = volume.ok_or_else(|| defect(format!("volume {volume_uuid} has no row")))?;
+    let link = VolumeLink { volume_uuid: volume_uuid.clone(), ossea_volume_id: volume.id };
+    // The row may name a device mapping only once there is one.
+    let device = attached(state, params, &volume_uuid).await?;
+    tracing::info!(disk = row.disk_id, volume = volume_uuid, device = device.device_path, "made a volume");
+    store::vm_disks::set_volume(state.store(), &row.id, &link).await.map_err(failed)?;
+    Ok(volume_uuid)
+}
+
+/// The volume's device on this hub, attached when it is not.
+async fn attached(state: &OmaState, params: &Params, volume_uuid: &str) -> Result<DeviceView, StepError> {
+    match state.volumes().device(volume_uuid).await {
+        Ok(device) if device.operation_mode == OperationMode::Failover => {
+            return Err(StepError::new(FailureKind::Conflict, format!("volume {volume_uuid} belongs to a failed-over VM"))
+                .remedy("end the failover first"));
+        }
+        Ok(device) if device.linux_state == LinuxState::Present => return Ok(device),
+        Ok(_) => {}
+        Err(error) if error.kind() == FailureKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let here = AttachVolume { vm_id: None, device_id: None };
+    let here = &here;
+    until_done(state, &format!("{}:{volume_uuid}:attach", params.job_id), |key| async move {
+        state.volumes().attach(volume_uuid, here, &key).await
+    })
+    .await?;
+    state.volumes().device(volume_uuid).await.map_err(failed)
+}
+
+/// Asks for an operation and waits for its end. The keys are a row of their own for each attempt, so that a repeat
+/// after a crash finds the same operations again and a failed one is followed by a new one.
+async fn until_done<F, Fut>(state: &OmaState, key: &str, ask: F) -> Result<OperationView, StepError>
+where
+    F: Fn(String) -> Fut,
+    Fut: Future<Output = Result<OperationView, api::ClientError>>,
+{
+    let mut attempt = 1;
+    loop {
+        let mut operation = ask(format!("{key}:{attempt}")).await.map_err(failed)?;
+        while matches!(operation.status, OperationStatus::Pending | OperationStatus::Executing) {
+            let waited = state.volumes().operation(&operation.id, OPERATION_WAIT_SECONDS).await;
+            operation = waited.map_err(failed)?;
+        }
+        if operation.status == OperationStatus::Completed {
+            return Ok(operation);
+        }
+        let problem = operation.error.ok_or_else(|| defect(format!("operation {} failed without a reason", operation.id)))?;
+        if !problem.kind.is_transient() || attempt >= MAX_OPERATION_ATTEMPTS {
+            return Err(step_failure(problem));
+        }
+        attempt += 1;
+    }
+}
+
+fn checked(row: &VmDisk, device: DeviceView) -> Result<ProvisionedDisk, StepError> {
+    let absent = || StepError::new(FailureKind::Unavailable, format!("volume {} shows no device here", device.volume_uuid));
+    let device_path = device.device_path.clone().ok_or_else(absent)?;
+    if device.size_bytes < *row.capacity_bytes {
+        let message = format!("{device_path} has {} bytes, {} has {}", device.size_bytes, row.disk_id, *row.capacity_bytes);
+        return Err(StepError::new(FailureKind::Invalid, message)
+            .remedy("resize the volume in CloudStack to at least the disk's size, or tear the replica down"));
+    }
+    Ok(ProvisionedDisk {
+        disk_id: row.disk_id.clone(),
+        vm_disk_id: row.id.clone(),
+        disk_uuid: row.disk_uuid.clone(),
+        capacity_bytes: *row.capacity_bytes,
+        volume_uuid: device.volume_uuid,
+        device_path,
+    })
+}

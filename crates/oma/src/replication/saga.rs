@@ -1,0 +1,124 @@
+//! The steps of a replication, each with its undo beside it. Volumes are never deleted by an undo: an incomplete
+//! replica stays, marked as such, and the next run uses it again.
+
+use api::oma::replications::ReplicationPlan;
+use api::volume::VolumeExportView;
+use futures::future::BoxFuture;
+use joblog::{RetryPolicy, Saga, Step, StepContext, StepError, StepResult, output};
+use model::FailureKind;
+use model::status::ReplicationStatus;
+
+use super::facts::{AskSource, gather};
+use super::provision::ProvisionedDisk;
+use super::{copy, failed, finish, merged, plan, proof, provision, step_failure, Params};
+use crate::state::OmaState;
+
+/// Shares of the whole: nearly all of the time goes into moving and re-reading bytes.
+const COPY_WEIGHT: u32 = 80;
+/// See [`COPY_WEIGHT`].
+const PROOF_WEIGHT: u32 = 15;
+
+/// The saga.
+pub static REPLICATION: Saga<OmaState> = Saga {
+    job_type: "replication",
+    steps: &[
+        Step::check("validate", |state, context| Box::pin(validate(state, context))),
+        // Volumes stay whatever happens: they are reused by the next run.
+        Step::check("provision", |state, context| Box::pin(provision::run(state, context))),
+        Step::undoable(
+            "export",
+            |state, context| Box::pin(export(state, context)),
+            |state, context| Box::pin(close_exports(state, context)),
+        ),
+        Step::undoable(
+            "sync",
+            |state, context| Box::pin(copy::run(state, context)),
+            |state, context| Box::pin(copy::undo(state, context)),
+        )
+        .with_weight(COPY_WEIGHT)
+        .with_retry(RetryPolicy::PATIENT),
+        Step::check("verify", |state, context| Box::pin(proof::run(state, context))).with_weight(PROOF_WEIGHT),
+        Step::pivot("commit", |state, context| Box::pin(finish::commit(state, context))),
+        Step::retried("release", |state, context| Box::pin(release(state, context))),
+    ],
+    finished: |state, view| -> BoxFuture<'_, Result<(), StepError>> { Box::pin(finish::finished(state, view)) },
+};
+
+/// Looks again at everything, the source included, and refuses with every reason at once.
+async fn validate(state: &OmaState, context: &StepContext) -> StepResult {
+    let params: Params = context.params()?;
+    set_status(state, &params, ReplicationStatus::Initializing, "looking at the VM").await?;
+    let ask = AskSource::Always;
+    let facts = gather(state, &params.vm_context_id, Some(&params.job_id), ask).await.map_err(step_failure)?;
+    let plan = plan::plan(&facts, params.requested);
+    match merged(&facts.vm_name, plan.blockers.clone()) {
+        Some(problem) => Err(step_failure(problem)),
+        None => output(&plan),
+    }
+}
+
+/// Makes one export for each disk; only the VM's agent may open them.
+async fn export(state: &OmaState, context: &StepContext) -> StepResult {
+    let params: Params = context.params()?;
+    let disks: Vec<ProvisionedDisk> = context.output("provision")?;
+    let vm = store::vm_replication_contexts::by_id(state.store(), &params.vm_context_id).await.map_err(failed)?;
+    let mut exports: Vec<VolumeExportView> = Vec::with_capacity(disks.len());
+    for disk in disks {
+        let request = api::volume::CreateExport {
+            vm_context_id: params.vm_context_id.clone(),
+            job_id: Some(params.job_id.clone()),
+            vm_disk_id: disk.vm_disk_id,
+            volume_uuid: disk.volume_uuid,
+            kind: model::status::ExportKind::Volume,
+            enrollment_id: vm.enrollment_id.clone(),
+            read_only: false,
+            disk_uuid: disk.disk_uuid,
+            capacity_bytes: disk.capacity_bytes,
+        };
+        let export = state.volumes().create_export(&request).await.map_err(failed)?;
+        store::replication_jobs::set_export(state.store(), &params.job_id, &export.export_name, Some(&disk.device_path))
+            .await
+            .map_err(failed)?;
+        exports.push(export);
+    }
+    output(&exports)
+}
+
+async fn close_exports(state: &OmaState, context: &StepContext) -> Result<(), StepError> {
+    let disks: Vec<ProvisionedDisk> = context.output_if_any("provision")?.unwrap_or_default();
+    for disk in disks {
+        let name = model::id::volume_export_name(&disk.volume_uuid);
+        match state.volumes().close_export(&name).await {
+            Err(error) if error.kind() != FailureKind::NotFound => return Err(failed(error)),
+            Ok(()) | Err(_) => {}
+        }
+        // Connections that are still open would go on writing.
+        match state.gateway().close(&name).await {
+            Err(error) if error.kind() != FailureKind::NotFound => return Err(failed(error)),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// After the commit: the vm_snapshot goes, the exports close.
+async fn release(state: &OmaState, context: &StepContext) -> StepResult {
+    copy::release(state, context).await?;
+    close_exports(state, context).await?;
+    output(&())
+}
+
+/// Moves the replication's row; also says what is being done.
+pub(super) async fn set_status(
+    state: &OmaState,
+    params: &Params,
+    to: ReplicationStatus,
+    doing: &str,
+) -> Result<(), StepError> {
+    store::replication_jobs::set_status(state.store(), &params.job_id, to, doing).await.map_err(failed)
+}
+
+/// The plan the first step made.
+pub(super) fn plan_of(context: &StepContext) -> Result<ReplicationPlan, StepError> {
+    context.output("validate")
+}

@@ -1,0 +1,74 @@
+//! Replications as the API shows them.
+
+use api::Problem;
+use api::oma::replications::{ReplicationProgress, ReplicationView};
+use api::vma::RunView;
+use joblog::JobFilter;
+use model::status::Transitions;
+use store::replication_jobs::ReplicationJob;
+
+use super::proof::Proof;
+use super::store_problem;
+use crate::state::OmaState;
+
+/// A row as the API shows it.
+#[must_use]
+pub fn replication_view(row: ReplicationJob, tracking_id: Option<String>) -> ReplicationView {
+    let error = row.error().map(|error| {
+        let mut problem = Problem::new(error.kind, error.message).job(&row.id);
+        problem.remedy = error.remedy;
+        problem
+    });
+    ReplicationView {
+        id: row.id,
+        vm_context_id: row.vm_context_id,
+        source_vm_name: row.source_vm_name,
+        replication_type: *row.replication_type,
+        status: *row.status,
+        progress_percent: row.progress_percent,
+        current_operation: row.current_operation,
+        bytes_transferred: *row.bytes_transferred,
+        total_bytes: *row.total_bytes,
+        transfer_speed_bps: *row.transfer_speed_bps,
+        eta_seconds: row.vma_eta_seconds.map(|seconds| *seconds),
+        error,
+        tracking_id,
+        created_at: *row.created_at,
+        started_at: row.started_at.map(|at| *at),
+        completed_at: row.completed_at.map(|at| *at),
+    }
+}
+
+/// A replication with its disks: live from the agent while it runs, from the job's own record afterwards.
+///
+/// # Errors
+/// There is no such replication, or the database fails.
+pub async fn progress(state: &OmaState, job_id: &str) -> Result<ReplicationProgress, OmaError> {
+    let row = store::replication_jobs::by_id(state.store(), job_id).await?;
+    let filter = JobFilter { external_job_id: Some(job_id.to_owned()), limit: 1, ..JobFilter::default() };
+    let jobs = state.runner().list(&filter).await?;
+    let tracking_id = jobs.jobs.first().map(|job| job.id.clone());
+    let proof = match &tracking_id {
+        Some(id) => recorded_proof(state, id).await?,
+        None => None,
+    };
+    let (run, verification) = match proof {
+        Some(proof) => (Some(proof.run), proof.disks),
+        None if row.status.is_final() => (None, Vec::new()),
+        None => (live_run(state, &row).await, Vec::new()),
+    };
+    Ok(ReplicationProgress { replication: replication_view(row, tracking_id), run, verification })
+}
+
+async fn recorded_proof(state: &OmaState, tracking_id: &str) -> Result<Option<Proof>, OmaError> {
+    let record = state.runner().load(tracking_id).await?;
+    let verified = record.and_then(|record| record.steps.into_iter().find(|step| step.name == "verify"));
+    Ok(verified.and_then(|step| step.output).and_then(|output| serde_json::from_value(output).ok()))
+}
+
+/// What the agent says now; nothing when it does not answer.
+async fn live_run(state: &OmaState, row: &ReplicationJob) -> Option<RunView> {
+    let vm = store::vm_replication_contexts::by_id(state.store(), &row.vm_context_id).await.ok()?;
+    let agent = state.agents().client_of(vm.enrollment_id.as_deref()).ok()?;
+    agent.run(&row.id).await.ok()
+}

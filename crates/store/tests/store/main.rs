@@ -1,0 +1,7 @@
+//! The store on both databases: one suite, run on a SQLite file and on a private MariaDB server.
+
+#[allow(dead_code, unreachable_pub, reason = "shared with the laboratory, which uses more of it")]
+#[path = "../../../lab/src/mariadb.rs"]
+mod mariadb;
+
+mod schema_files;
