@@ -49,6 +49,13 @@ impl DigestRecord {
     }
 }
 
+/// What an export's NBD description says of the disk it was made for, so that a writer can prove it writes to the
+/// right one before the first byte.
+#[must_use]
+pub fn export_description(disk_uuid: &str) -> String {
+    format!("migratekit disk {disk_uuid}")
+}
+
 /// An export as the gateway sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ExportView {
@@ -177,6 +184,14 @@ impl GatewayClient {
     /// The gateway's problem, or no answer.
     pub async fn connections(&self) -> Result<Vec<ConnectionView>, ClientError> {
         self.client.get("/connections").await
+    }
+
+    /// Cuts one NBD connection.
+    ///
+    /// # Errors
+    /// The gateway's problem, or no answer.
+    pub async fn cut(&self, connection_id: u64) -> Result<(), ClientError> {
+        self.client.delete(&format!("/connections/{connection_id}")).await
     }
 }
 

@@ -16,6 +16,9 @@ use crate::params::Params;
 use crate::refusal::{Refusal, RefusalClass};
 use crate::wire;
 
+/// Least time one question is given, also when the deadline is nearer.
+const SHORTEST_QUESTION: Duration = Duration::from_secs(1);
+
 /// What a submitted command answers with: keep it, it is all that is needed to go on after a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobHandle {
@@ -181,6 +184,13 @@ impl Client {
         }
     }
 
+    async fn job_within(&self, job_id: &str, patience: Duration) -> Result<JobReport, CloudstackError> {
+        match tokio::time::timeout(patience, self.job(job_id)).await {
+            Ok(answered) => answered,
+            Err(_) => Err(CloudstackError::JobPending { job_id: job_id.to_owned(), waited: patience }),
+        }
+    }
+
     /// Waits until a job ends. May be dropped and called again, also by another process.
     ///
     /// # Errors
@@ -205,7 +215,8 @@ impl Client {
         let mut interval = policy.first_interval;
         let mut polls = 0;
         loop {
-            let trouble = match self.job(job_id).await {
+            let patience = policy.deadline.saturating_sub(started.elapsed()).max(SHORTEST_QUESTION);
+            let trouble = match self.job_within(job_id, patience).await {
                 Ok(report) => match report.outcome() {
                     JobOutcome::Pending => None,
                     outcome => return ended(job_id, outcome),
@@ -278,6 +289,17 @@ mod tests {
         ] {
             assert_eq!(outcome(without), JobOutcome::Lost(code));
         }
+    }
+
+    #[test]
+    fn a_handle_is_read_from_both_kinds_of_submission_and_from_storage() {
+        for (text, entity_id) in [(r#"{"jobid":"j"}"#, None), (r#"{"id":"v","jobid":"j"}"#, Some("v"))] {
+            let handle: JobHandle = serde_json::from_str(text).unwrap();
+            assert_eq!((handle.job_id.as_str(), handle.entity_id.as_deref()), ("j", entity_id));
+            let stored = serde_json::to_string(&handle).unwrap();
+            assert_eq!(serde_json::from_str::<JobHandle>(&stored).unwrap(), handle);
+        }
+        assert!(serde_json::from_str::<JobHandle>(r#"{"id":"v"}"#).is_err(), "no job");
     }
 
     #[test]

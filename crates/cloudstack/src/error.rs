@@ -15,6 +15,9 @@ pub enum CloudstackError {
     /// The settings cannot work: URL, certificate or thumbprint.
     #[error("the CloudStack connection settings are wrong: {0}")]
     Settings(String),
+    /// The request asks for something that cannot be; nothing was sent.
+    #[error("{0}")]
+    Request(String),
     /// The server's certificate is not the one, or not of the one, that is trusted.
     #[error("the certificate of {host} is not trusted{}", seen(seen_thumbprint.as_deref()))]
     Untrusted {
@@ -133,7 +136,9 @@ impl CloudstackError {
     #[must_use]
     pub fn kind(&self) -> FailureKind {
         match self {
-            Self::Settings(_) | Self::Untrusted { .. } | Self::NotTheApi { .. } => FailureKind::Invalid,
+            Self::Settings(_) | Self::Request(_) | Self::Untrusted { .. } | Self::NotTheApi { .. } => {
+                FailureKind::Invalid
+            }
             Self::Unreachable { .. }
             | Self::OutcomeUnknown { .. }
             | Self::JobLost { .. }
@@ -150,6 +155,7 @@ impl CloudstackError {
     pub fn remedy(&self) -> Option<&str> {
         Some(match self {
             Self::Settings(_) => "correct the target's settings",
+            Self::Request(_) => "correct the value the message names",
             Self::Untrusted { .. } => {
                 "compare the certificate with the server's own; then set its thumbprint or give its CA"
             }
@@ -178,11 +184,16 @@ impl CloudstackError {
     /// Whether the change asked for may have happened all the same: read the thing again before anything else.
     #[must_use]
     pub fn is_outcome_unknown(&self) -> bool {
-        match self {
-            Self::OutcomeUnknown { .. } | Self::JobLost { .. } | Self::JobForgotten { .. } | Self::JobPending { .. } => true,
-            Self::UnexpectedAnswer { .. } | Self::TooLarge { .. } | Self::JobFailed { .. } => true,
-            _ => false,
-        }
+        matches!(
+            self,
+            Self::OutcomeUnknown { .. }
+                | Self::JobLost { .. }
+                | Self::JobForgotten { .. }
+                | Self::JobPending { .. }
+                | Self::JobFailed { .. }
+                | Self::UnexpectedAnswer { .. }
+                | Self::TooLarge { .. }
+        )
     }
 
     /// How long the server asks to wait before the next request.

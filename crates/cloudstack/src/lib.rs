@@ -44,7 +44,9 @@ pub use templates::{OsType, OsTypeQuery, Template, TemplateFilter, TemplateQuery
 pub use tls::Trust;
 pub use transport::{ClientOptions, ConnectionSettings};
 pub use vm_snapshots::VmSnapshot;
-pub use vms::{BootFirmware, NewNic, NewVirtualMachine, Nic, VirtualMachine, VmChange, VmDestruction, VmQuery, VmState};
+pub use vms::{
+    BootFirmware, NewNic, NewVirtualMachine, Nic, VirtualMachine, VmChange, VmDestruction, VmQuery, VmState,
+};
 pub use volume_snapshots::{NewVolumeSnapshot, VolumeSnapshot, VolumeSnapshotQuery, VolumeSnapshotState};
 pub use volumes::{
     Deletion, NewVolume, Submission, Volume, VolumeAuthority, VolumeKind, VolumeOperations, VolumeQuery, VolumeResize,

@@ -158,10 +158,7 @@ impl Client {
 }
 
 fn offering_params(command: &'static str, query: &OfferingQuery) -> Params {
-    Params::new(command)
-        .set("listall", true)
-        .maybe("id", query.id.as_ref())
-        .maybe("zoneid", query.zone_id.as_ref())
+    Params::new(command).set("listall", true).maybe("id", query.id.as_ref()).maybe("zoneid", query.zone_id.as_ref())
 }
 
 #[cfg(test)]

@@ -140,7 +140,11 @@ impl ProbeFacts {
 #[must_use]
 pub fn evaluate(facts: &ProbeFacts) -> PrerequisiteReport {
     let checks = vec![
-        check("connectivity", "The API answers and accepts the keys", passed(&format!("answered at {}", facts.api_url))),
+        check(
+            "connectivity",
+            "The API answers and accepts the keys",
+            passed(&format!("answered at {}", facts.api_url)),
+        ),
         check("transport_encryption", "The way to the API is encrypted", encryption(&facts.api_url)),
         check("api_version", "CloudStack is 4.18 or later", version(&facts.capabilities)),
         check("account_role", "The account may choose ids and see all it needs", known(&facts.account, account_role)),
@@ -155,11 +159,23 @@ pub fn evaluate(facts: &ProbeFacts) -> PrerequisiteReport {
             "A customised service offering exists",
             known(&facts.service_offerings, |offerings| service_offering(offerings)),
         ),
-        check("networks", "VMs can be deployed into a network", known(&facts.networks, |networks| usable_networks(networks))),
+        check(
+            "networks",
+            "VMs can be deployed into a network",
+            known(&facts.networks, |networks| usable_networks(networks)),
+        ),
         check("templates", "A template is ready", known(&facts.templates, |templates| ready_templates(templates))),
         check("volume_size", "Volumes may be large enough", volume_size(facts)),
-        check("own_vm", "The machine that writes is a VM of this cloud", known(&facts.own_vm, |vm| own_vm(facts, vm.as_ref()))),
-        check("volume_limit", "The account may make the volumes", known(&facts.account, |account| volume_limit(facts, account.as_ref()))),
+        check(
+            "own_vm",
+            "The machine that writes is a VM of this cloud",
+            known(&facts.own_vm, |vm| own_vm(facts, vm.as_ref())),
+        ),
+        check(
+            "volume_limit",
+            "The account may make the volumes",
+            known(&facts.account, |account| volume_limit(facts, account.as_ref())),
+        ),
         check(
             "primary_storage_limit",
             "The account may use the storage",
@@ -194,10 +210,9 @@ pub(crate) fn failed(evidence: impl Into<String>, remedy: &str) -> Verdict {
 fn known<T>(fact: &Fact<T>, judge: impl FnOnce(&T) -> Verdict) -> Verdict {
     match fact {
         Ok(value) => judge(value),
-        Err(reason) => warning(
-            format!("not known: {reason}"),
-            "allow the account's role to list this, or check it by hand",
-        ),
+        Err(reason) => {
+            warning(format!("not known: {reason}"), "allow the account's role to list this, or check it by hand")
+        }
     }
 }
 
@@ -236,7 +251,9 @@ fn account_role(account: &Option<Account>) -> Verdict {
         return passed(&evidence);
     }
     warning(
-        format!("{evidence} is no root administrator: ids cannot be chosen, so repeats after a crash are found by tags"),
+        format!(
+            "{evidence} is no root administrator: ids cannot be chosen, so repeats after a crash are found by tags"
+        ),
         "use keys of a root administrator",
     )
 }
@@ -255,7 +272,8 @@ fn zone(facts: &ProbeFacts, zones: &[Zone]) -> Verdict {
 }
 
 fn disk_offering(facts: &ProbeFacts, offerings: &[DiskOffering]) -> Verdict {
-    const MAKE_ONE: &str = "make a disk offering with custom size, usable in the zone, on storage the hub's VM can reach";
+    const MAKE_ONE: &str =
+        "make a disk offering with custom size, usable in the zone, on storage the hub's VM can reach";
     let zone_id = facts.zone().map(|zone| zone.id.as_str());
     if let Some(wanted) = &facts.disk_offering_wanted {
         return match offerings.iter().find(|offering| &offering.id == wanted) {
@@ -322,7 +340,10 @@ fn volume_size(facts: &ProbeFacts) -> Verdict {
         return failed(evidence, RAISE);
     }
     if wanted > DEFAULT_MAX_VOLUME_GIB {
-        return warning(format!("{evidence}; storage.max.volume.size is {DEFAULT_MAX_VOLUME_GIB} unless it was raised"), RAISE);
+        return warning(
+            format!("{evidence}; storage.max.volume.size is {DEFAULT_MAX_VOLUME_GIB} unless it was raised"),
+            RAISE,
+        );
     }
     passed(&evidence)
 }

@@ -250,22 +250,34 @@ fn unreachable_report(client: &Client, error: &CloudstackError) -> ProbeReport {
 }
 
 fn limits_view(account: Option<&Account>, limits: &[ResourceLimit], capabilities: &Capabilities) -> LimitsView {
-    let max = |own: Option<Limit>, kind: ResourceKind| {
-        own.or_else(|| limits.iter().find(|limit| limit.is_of(kind)).and_then(|limit| limit.max))
-    };
-    let of = |read: fn(&Account) -> (Option<Limit>, Option<u64>, Option<Limit>), kind: ResourceKind| {
-        let (own, used, available) = account.map(read).unwrap_or_default();
-        UsageLimit { max: max(own, kind), used, available }
+    let of = |read: fn(&Account) -> UsageLimit, kind: ResourceKind| {
+        let told = account.map(read).unwrap_or_default();
+        let configured = || limits.iter().find(|limit| limit.is_of(kind)).and_then(|limit| limit.max);
+        UsageLimit { max: told.max.or_else(configured), ..told }
     };
     LimitsView {
-        volumes: of(|a| (a.volume_limit, a.volume_total, a.volume_available), ResourceKind::Volume),
+        volumes: of(
+            |a| UsageLimit { max: a.volume_limit, used: a.volume_total, available: a.volume_available },
+            ResourceKind::Volume,
+        ),
         primary_storage_gib: of(
-            |a| (a.primary_storage_limit_gib, a.primary_storage_total_gib, a.primary_storage_available_gib),
+            |a| UsageLimit {
+                max: a.primary_storage_limit_gib,
+                used: a.primary_storage_total_gib,
+                available: a.primary_storage_available_gib,
+            },
             ResourceKind::PrimaryStorage,
         ),
-        virtual_machines: of(|a| (a.vm_limit, a.vm_total, a.vm_available), ResourceKind::VirtualMachine),
+        virtual_machines: of(
+            |a| UsageLimit { max: a.vm_limit, used: a.vm_total, available: a.vm_available },
+            ResourceKind::VirtualMachine,
+        ),
         volume_snapshots: of(
-            |a| (a.volume_snapshot_limit, a.volume_snapshot_total, a.volume_snapshot_available),
+            |a| UsageLimit {
+                max: a.volume_snapshot_limit,
+                used: a.volume_snapshot_total,
+                available: a.volume_snapshot_available,
+            },
             ResourceKind::VolumeSnapshot,
         ),
         volume_size_min_gib: capabilities.custom_volume_min_gib,

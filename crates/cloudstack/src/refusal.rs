@@ -267,13 +267,13 @@ mod tests {
                 "The given command 'createVolume' either does not exist, is not available for user.",
                 RefusalClass::Forbidden,
             ),
+            (401, None, "unable to verify user credentials and/or request signature", RefusalClass::Unauthenticated),
             (
-                401,
-                None,
-                "unable to verify user credentials and/or request signature",
-                RefusalClass::Unauthenticated,
+                431,
+                Some(4350),
+                "Volume size: 4000 GB is out of allowed range. Min: 1. Max: 1024",
+                RefusalClass::InvalidParameter,
             ),
-            (431, Some(4350), "Volume size: 4000 GB is out of allowed range. Min: 1. Max: 1024", RefusalClass::InvalidParameter),
         ] {
             check(code, cs, text, expected);
         }

@@ -109,12 +109,7 @@ impl Client {
     }
 }
 
-fn tag_params(
-    command: &'static str,
-    kind: TaggedKind,
-    resource_id: &str,
-    tags: &BTreeMap<String, String>,
-) -> Params {
+fn tag_params(command: &'static str, kind: TaggedKind, resource_id: &str, tags: &BTreeMap<String, String>) -> Params {
     let kind: &'static str = kind.into();
     Params::new(command).set("resourceids", resource_id).set("resourcetype", kind).tags(tags)
 }

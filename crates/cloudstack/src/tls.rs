@@ -135,16 +135,14 @@ impl ServerCertVerifier for Pin {
 pub(crate) fn certificate_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a CertificateError> {
     let mut next = Some(error);
     while let Some(error) = next {
-        // An io::Error shows only the source of what it wraps, so look inside it by hand.
-        let inner = error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
-        let tls = match inner {
-            Some(inner) => inner.downcast_ref::<rustls::Error>(),
-            None => error.downcast_ref::<rustls::Error>(),
-        };
-        if let Some(rustls::Error::InvalidCertificate(found)) = tls {
+        if let Some(rustls::Error::InvalidCertificate(found)) = error.downcast_ref() {
             return Some(found);
         }
-        next = error.source();
+        // The source of an io::Error is the source of what it wraps, so look at what it wraps first.
+        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
     }
     None
 }

@@ -223,11 +223,7 @@ impl Transport {
         form
     }
 
-    async fn bounded_body(
-        &self,
-        command: &str,
-        mut response: reqwest::Response,
-    ) -> Result<Vec<u8>, CloudstackError> {
+    async fn bounded_body(&self, command: &str, mut response: reqwest::Response) -> Result<Vec<u8>, CloudstackError> {
         let mut body = Vec::new();
         loop {
             let chunk = response.chunk().await.map_err(|error| CloudstackError::OutcomeUnknown {

@@ -53,8 +53,7 @@ impl Client {
     /// # Errors
     /// Those of any read.
     pub async fn list_vm_snapshots(&self, virtual_machine_id: &str) -> Result<Vec<VmSnapshot>, CloudstackError> {
-        let params =
-            Params::new("listVMSnapshot").set("listall", true).set("virtualmachineid", virtual_machine_id);
+        let params = Params::new("listVMSnapshot").set("listall", true).set("virtualmachineid", virtual_machine_id);
         self.list(params).await
     }
 }

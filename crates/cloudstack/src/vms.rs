@@ -341,11 +341,7 @@ impl Client {
     ///
     /// # Errors
     /// [`CloudstackError::Missing`] when it does not exist, and those of any write.
-    pub async fn update_virtual_machine(
-        &self,
-        id: &str,
-        change: &VmChange,
-    ) -> Result<VirtualMachine, CloudstackError> {
+    pub async fn update_virtual_machine(&self, id: &str, change: &VmChange) -> Result<VirtualMachine, CloudstackError> {
         let mut params = Params::new("updateVirtualMachine")
             .set("id", id)
             .maybe("displayname", change.display_name.as_ref())
@@ -353,7 +349,8 @@ impl Client {
         if !change.details.is_empty() {
             let merged = merged_details(self.virtual_machine(id).await?.details, &change.details);
             // An empty map cannot be sent; there is a parameter for that.
-            params = if merged.is_empty() { params.set("cleanupdetails", true) } else { params.details("details", &merged) };
+            params =
+                if merged.is_empty() { params.set("cleanupdetails", true) } else { params.details("details", &merged) };
         }
         decode_entity(params.command(), "virtualmachine", self.write_payload(&params).await?)
     }

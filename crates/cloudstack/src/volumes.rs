@@ -354,7 +354,7 @@ impl VolumeOperations {
         };
         let taken = refused.refusal_class() == Some(RefusalClass::AlreadyExists);
         let Some(id) = new.custom_id.as_deref().filter(|_| taken) else { return Err(refused) };
-        match self.client.find_volume(id).await? {
+        match self.client.find_volume(&id.to_ascii_lowercase()).await? {
             Some(volume) if is_of_this_order(&volume, new) => Ok(Submission::Existing(Box::new(volume))),
             _ => Err(refused),
         }
@@ -363,7 +363,7 @@ impl VolumeOperations {
     /// `attachVolume`. Device id 0 makes it the VM's root; without one the lowest free id from 1 is taken.
     ///
     /// # Errors
-    /// [`CloudstackError::Settings`] for a device id no volume can have, and those of any write; most refusals come
+    /// [`CloudstackError::Request`] for a device id no volume can have, and those of any write; most refusals come
     /// only from the job.
     pub async fn attach(
         &self,
@@ -372,7 +372,7 @@ impl VolumeOperations {
         device_id: Option<u32>,
     ) -> Result<JobHandle, CloudstackError> {
         if let Some(wrong) = device_id.filter(|&id| !is_attachable_device_id(id)) {
-            return Err(CloudstackError::Settings(format!("device id {wrong} cannot be used: 0, 1, 2, 4 to 33 can")));
+            return Err(CloudstackError::Request(format!("device id {wrong} cannot be used: 0, 1, 2, 4 to 33 can")));
         }
         let params = Params::new("attachVolume")
             .set("id", volume_id)

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
-use time::OffsetDateTime;
 
 /// `2024-05-01T10:11:12+0000`: no colon in the offset, which a strict RFC 3339 parser refuses.
 const SERVER_DATE: &[BorrowedFormatItem<'_>] =
@@ -160,7 +160,9 @@ mod tests {
 
     #[test]
     fn ids_come_as_strings_or_numbers() {
-        for (value, expected) in [(json!("a-b"), Some("a-b")), (json!(7), Some("7")), (json!(""), None), (json!([]), None)] {
+        for (value, expected) in
+            [(json!("a-b"), Some("a-b")), (json!(7), Some("7")), (json!(""), None), (json!([]), None)]
+        {
             assert_eq!(id(value.clone()).ok().as_deref(), expected, "{value}");
         }
     }
@@ -185,9 +187,13 @@ mod tests {
 
     #[test]
     fn truths_come_as_strings_from_old_servers() {
-        for (value, expected) in
-            [(json!(true), true), (json!("true"), true), (json!("false"), false), (json!(1), true), (json!(null), false)]
-        {
+        for (value, expected) in [
+            (json!(true), true),
+            (json!("true"), true),
+            (json!("false"), false),
+            (json!(1), true),
+            (json!(null), false),
+        ] {
             assert_eq!(truth(value.clone()).unwrap(), expected, "{value}");
         }
     }

@@ -74,9 +74,9 @@ impl StepContext {
     /// # Errors
     /// `internal` when it has another form.
     pub fn output_if_any<T: DeserializeOwned>(&self, step: &str) -> Result<Option<T>, StepError> {
-        let value = self.session.read(|record| {
-            record.steps.iter().find(|row| row.name == step).and_then(|row| row.output.clone())
-        });
+        let value = self
+            .session
+            .read(|record| record.steps.iter().find(|row| row.name == step).and_then(|row| row.output.clone()));
         value.map(|value| parsed(&format!("the output of `{step}`"), &value)).transpose()
     }
 

@@ -74,7 +74,8 @@ fn cancelled_early(session: &Session) -> bool {
 }
 
 fn fits(rows: &[StepRow], facts: &[StepFacts]) -> bool {
-    rows.len() == facts.len() && rows.iter().zip(facts).all(|(row, facts)| row.name == facts.name && row.kind == facts.kind)
+    rows.len() == facts.len()
+        && rows.iter().zip(facts).all(|(row, facts)| row.name == facts.name && row.kind == facts.kind)
 }
 
 impl Drive {
@@ -104,7 +105,11 @@ impl Drive {
             };
             span.in_scope(|| warn!(kind = %error.kind, "failed, trying again in {pause:.1?}: {error}"));
             self.stumble(index, error).await?;
-            let stop = if facts.kind == StepKind::Undoable { self.session.cancel_token().clone() } else { CancellationToken::new() };
+            let stop = if facts.kind == StepKind::Undoable {
+                self.session.cancel_token().clone()
+            } else {
+                CancellationToken::new()
+            };
             if !self.paused(pause, &stop).await {
                 // The rows say `running`, which the machine reads as interrupted.
                 return Ok(());
@@ -308,7 +313,9 @@ async fn guarded<'a, T>(call: impl FnOnce() -> BoxFuture<'a, Result<T, StepError
     let future = async { call().await };
     match AssertUnwindSafe(future).catch_unwind().await {
         Ok(outcome) => outcome,
-        Err(panic) => Err(StepError::new(FailureKind::Internal, format!("panicked: {}", panic_message(panic.as_ref())))),
+        Err(panic) => {
+            Err(StepError::new(FailureKind::Internal, format!("panicked: {}", panic_message(panic.as_ref()))))
+        }
     }
 }
 

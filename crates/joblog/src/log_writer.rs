@@ -39,11 +39,11 @@ impl LogWriter {
         loop {
             let received = tokio::select! {
                 biased;
-                received = self.queue.recv_many(&mut batch, MAX_BATCH_EVENTS) => received,
-                () = shutdown.cancelled() => {
+                () = shutdown.cancelled(), if !self.queue.is_closed() => {
                     self.queue.close();
                     continue;
                 }
+                received = self.queue.recv_many(&mut batch, MAX_BATCH_EVENTS) => received,
             };
             self.store_all(&*store, &events, std::mem::take(&mut batch), &shutdown).await;
             if received == 0 {

@@ -142,7 +142,9 @@ pub fn refusal_to_cancel(job: &JobRow, steps: &[StepRow]) -> Option<String> {
         JobStatus::Pending | JobStatus::Running => None,
         JobStatus::Unwinding => Some("it is already being undone".to_owned()),
         JobStatus::NeedsOperator => Some("it waits for an operator: retry or abandon it".to_owned()),
-        JobStatus::Completed | JobStatus::Failed | JobStatus::Cancelled => Some(format!("it has ended: {}", job.status)),
+        JobStatus::Completed | JobStatus::Failed | JobStatus::Cancelled => {
+            Some(format!("it has ended: {}", job.status))
+        }
     }
 }
 

@@ -34,12 +34,8 @@ impl RetryPolicy {
     };
 
     /// One attempt only.
-    pub const ONCE: Self = Self {
-        max_attempts: 1,
-        max_elapsed: Duration::ZERO,
-        first_delay: Duration::ZERO,
-        max_delay: Duration::ZERO,
-    };
+    pub const ONCE: Self =
+        Self { max_attempts: 1, max_elapsed: Duration::ZERO, first_delay: Duration::ZERO, max_delay: Duration::ZERO };
 
     /// The pause after `attempts` attempts that took `elapsed` in all, or none when the bounds are reached.
     /// `jitter` (0 to 1) spreads the pause between half and all of the exponential delay.
@@ -63,7 +59,8 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_the_longest() {
-        let policy = RetryPolicy { max_attempts: 9, max_elapsed: 100 * SECOND, first_delay: SECOND, max_delay: 5 * SECOND };
+        let policy =
+            RetryPolicy { max_attempts: 9, max_elapsed: 100 * SECOND, first_delay: SECOND, max_delay: 5 * SECOND };
         let pauses: Vec<_> = (1..=9).map(|n| policy.pause_after(n, Duration::ZERO, 1.0).map(|d| d.as_secs())).collect();
         assert_eq!(pauses[..4], [Some(1), Some(2), Some(4), Some(5)]);
         assert_eq!(pauses[7..], [Some(5), None]);

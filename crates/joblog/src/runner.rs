@@ -157,13 +157,7 @@ impl Runner {
     /// Begins to assemble a runner over a store.
     #[must_use]
     pub fn builder(store: Arc<dyn JobStore>, config: RunnerConfig) -> RunnerBuilder {
-        RunnerBuilder {
-            config,
-            store,
-            clock: Arc::new(SystemClock),
-            events: Events::default(),
-            sagas: HashMap::new(),
-        }
+        RunnerBuilder { config, store, clock: Arc::new(SystemClock), events: Events::default(), sagas: HashMap::new() }
     }
 
     /// Hears what happens to the jobs of this runner from now on.

@@ -135,7 +135,9 @@ impl JobView {
     /// When it has another form.
     pub fn output<T: DeserializeOwned>(&self, step: &str) -> Result<Option<T>, StepError> {
         let row = self.steps.iter().find(|row| row.name == step);
-        row.and_then(|row| row.output.as_ref()).map(|value| parsed(&format!("the output of `{step}`"), value)).transpose()
+        row.and_then(|row| row.output.as_ref())
+            .map(|value| parsed(&format!("the output of `{step}`"), value))
+            .transpose()
     }
 }
 
@@ -164,7 +166,8 @@ pub(crate) struct Bound<C: 'static> {
 
 impl<C: Send + Sync> ErasedSaga for Bound<C> {
     fn facts(&self) -> Vec<StepFacts> {
-        let facts = |step: &Step<C>| StepFacts { name: step.name, kind: step.kind, retry: step.retry, weight: step.weight };
+        let facts =
+            |step: &Step<C>| StepFacts { name: step.name, kind: step.kind, retry: step.retry, weight: step.weight };
         self.saga.steps.iter().map(facts).collect()
     }
 

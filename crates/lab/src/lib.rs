@@ -3,5 +3,6 @@
 //! Never a dependency of the product.
 
 pub mod cloudstack;
+pub mod guest;
 pub mod mariadb;
 pub mod vcenter;

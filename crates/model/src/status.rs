@@ -4,11 +4,13 @@
 
 mod agent;
 mod job;
+mod people;
 mod vm;
 mod volume;
 
 pub use agent::{AuditEvent, ConnectionStatus, EnrollmentStatus};
 pub use job::{JobStatus, LogLevel, StepKind, StepStatus};
+pub use people::Role;
 pub use vm::{ChangeSource, ContextStatus, DiskSyncStatus, Firmware, ReaderKind, ReplicationStatus, ReplicationType};
 pub use volume::{
     ExportKind, ExportStatus, LinuxState, OperationMode, OperationStatus, OperationType, VolumeSnapshotStatus,

@@ -106,9 +106,9 @@ impl AgentRegistry {
     }
 
     /// Enters a connection; an older one of the same agent is cut.
-    fn enter(&self, enrollment_id: &str, connection: ControlConnection, remote: SocketAddr) -> Arc<LiveAgent> {
+    fn enter(&self, enrollment_id: &str, connection: Arc<ControlConnection>, remote: SocketAddr) -> Arc<LiveAgent> {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let agent = Arc::new(LiveAgent { number, connection: Arc::new(connection), remote });
+        let agent = Arc::new(LiveAgent { number, connection, remote });
         let older = self.live.lock().insert(enrollment_id.to_owned(), Arc::clone(&agent));
         if let Some(older) = older {
             tracing::info!(enrollment_id, "an agent connected again; its older connection ends");

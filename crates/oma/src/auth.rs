@@ -2,6 +2,7 @@
 
 mod first_operator;
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use model::status::Role;
+use parking_lot::Mutex;
+use store::api_tokens;
 use time::OffsetDateTime;
 
 pub use first_operator::create_first_operator;
@@ -28,14 +31,35 @@ const FAILURE_WINDOW: Duration = Duration::from_secs(60);
 /// Longest token looked at, in bytes; ours have 64.
 const MAX_TOKEN_BYTES: usize = 512;
 
+/// Between two notes of when a token was used last.
+const USE_INTERVAL: Duration = Duration::from_secs(60);
+/// Tokens whose last note is remembered.
+const MAX_NOTED_TOKENS: usize = 1024;
+
 /// Limits on failed authentication.
 pub(crate) struct AuthLimits {
     failures: Throttle,
+    uses: Mutex<HashMap<String, Instant>>,
 }
 
 impl Default for AuthLimits {
     fn default() -> Self {
-        Self { failures: Throttle::new(MAX_FAILURES, FAILURE_WINDOW) }
+        Self { failures: Throttle::new(MAX_FAILURES, FAILURE_WINDOW), uses: Mutex::default() }
+    }
+}
+
+impl AuthLimits {
+    /// Whether the use of a token should be written down again.
+    fn is_use_due(&self, token_id: &str, now: Instant) -> bool {
+        let mut uses = self.uses.lock();
+        if uses.get(token_id).is_some_and(|noted| now.duration_since(*noted) < USE_INTERVAL) {
+            return false;
+        }
+        if uses.len() >= MAX_NOTED_TOKENS {
+            uses.clear();
+        }
+        uses.insert(token_id.to_owned(), now);
+        true
     }
 }
 
@@ -119,8 +143,13 @@ pub(crate) async fn require_operator(
 async fn authenticate(state: &OmaState, headers: &HeaderMap) -> Result<Option<Operator>, OmaError> {
     let token = bearer(headers);
     let hash = token_hash(token.unwrap_or_default());
-    let found = store::api_tokens::find(state.store(), &hash, OffsetDateTime::now_utc()).await?;
-    Ok(found.filter(|_| token.is_some()).map(|found| Operator { name: found.user_name, role: found.role }))
+    let now = OffsetDateTime::now_utc();
+    let found = api_tokens::verify(state.store(), &hash, now).await?;
+    let Some(bearer) = found.filter(|_| token.is_some()) else { return Ok(None) };
+    if state.auth_limits().is_use_due(&bearer.token_id, Instant::now()) {
+        api_tokens::note_use(state.store(), &bearer.token_id, now).await?;
+    }
+    Ok(Some(Operator { name: bearer.user_name, role: bearer.role }))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

@@ -2,8 +2,8 @@
 //!
 //! | status | how it is left |
 //! |---|---|
-//! | pending_verification | the challenge is signed with the key ([`request`]); three wrong answers or ten minutes end it |
-//! | awaiting_approval | an operator approves or rejects ([`decision`]); after a week it expires ([`sweep`]) |
+//! | pending_verification | the challenge is signed with the key ([`request`]); three wrong answers end it |
+//! | awaiting_approval | an operator approves or rejects ([`decision`]); a day after the request it expires ([`sweep`]) |
 //! | approved | certificates are issued and renewed ([`certificate`]) until it is revoked ([`decision`]) |
 //!
 //! Every step is written to `vma_connection_audit`. No HTTP here, and no TLS: see `http` and the `tunnel` crate.
@@ -18,6 +18,7 @@ pub mod view;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use crate::enrolment::request::WrongSignatures;
 use crate::error::OmaError;
 use crate::throttle::Throttle;
 
@@ -33,6 +34,7 @@ const LIMIT_WINDOW: Duration = Duration::from_secs(60);
 pub(crate) struct EnrolmentLimits {
     enrollments: Throttle,
     polls: Throttle,
+    wrong_signatures: WrongSignatures,
 }
 
 impl Default for EnrolmentLimits {
@@ -40,6 +42,7 @@ impl Default for EnrolmentLimits {
         Self {
             enrollments: Throttle::new(MAX_ENROLLMENTS, LIMIT_WINDOW),
             polls: Throttle::new(MAX_POLLS, LIMIT_WINDOW),
+            wrong_signatures: WrongSignatures::default(),
         }
     }
 }

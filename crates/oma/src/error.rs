@@ -8,7 +8,7 @@ use joblog::JobError;
 use model::FailureKind;
 use model::status::EnrollmentStatus;
 use store::StoreError;
-use tunnel::TunnelError;
+use tunnel::{Refusal, TunnelError};
 
 /// HTTP status for callers that ask too often (RFC 6585 §4).
 const TOO_MANY_REQUESTS: u16 = 429;
@@ -40,7 +40,7 @@ pub enum OmaError {
     },
     /// The key that seals stored passwords cannot be used.
     #[error("the key for stored passwords cannot be used")]
-    Sealing(#[source] runtime::sealed::SealError),
+    Sealing(#[source] crate::sealed_stub::SealError),
     /// A client of another process cannot be made.
     #[error("the client of {peer} cannot be made")]
     Peer {
@@ -70,6 +70,20 @@ pub enum OmaError {
     AgentNotConnected {
         /// Its enrolment.
         enrollment_id: String,
+    },
+    /// An agent dialled that may not connect (any more).
+    #[error("agent {enrollment_id} may not connect: {refusal}")]
+    AgentRefused {
+        /// Its enrolment.
+        enrollment_id: String,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// An agent is connected but does not answer.
+    #[error("the agent did not answer within {seconds} s")]
+    AgentSilent {
+        /// How long was waited.
+        seconds: u64,
     },
     /// There is no connected agent to choose.
     #[error("no agent is connected")]
@@ -160,7 +174,11 @@ impl OmaError {
             Self::Store(error) => error.kind(),
             Self::Jobs(error) => error.kind(),
             Self::Tunnel(error) => error.kind(),
-            Self::AgentNotConnected { .. } | Self::NoAgent | Self::TooManyAttempts { .. } => FailureKind::Unavailable,
+            Self::AgentRefused { refusal, .. } => refusal.kind(),
+            Self::AgentNotConnected { .. }
+            | Self::AgentSilent { .. }
+            | Self::NoAgent
+            | Self::TooManyAttempts { .. } => FailureKind::Unavailable,
             Self::SeveralAgents { .. } | Self::Invalid { .. } => FailureKind::Invalid,
             Self::PairingCode | Self::WrongSignature { .. } | Self::OtherKey { .. } | Self::Forbidden { .. } => {
                 FailureKind::Forbidden
@@ -186,6 +204,8 @@ impl OmaError {
             Self::AgentNotConnected { .. } => {
                 Some("check that the agent runs and reaches the hub on port 443; `migratekit agent list` shows it")
             }
+            Self::AgentRefused { refusal, .. } => Some(refusal.remedy()),
+            Self::AgentSilent { .. } => Some("look at the agent's log; restart it if that lasts"),
             Self::NoAgent => Some("pair an agent (`migratekit agent pair`), or start the one that is paired"),
             Self::SeveralAgents { .. } => Some("name one of them in the credential or the request"),
             Self::PairingCode => Some(NEW_CODE),

@@ -1,1 +1,70 @@
-//! oma
+//! The control plane: agents, VMs, replications and jobs behind one HTTP API. It decides and records; it moves no bytes.
+//!
+//! Read in this order: `config`, `state` (what everything shares), `router` (every route), `front` and `serve` (how
+//! requests and agents come in), `auth` (who may ask), `enrolment` and `agents` (who belongs to this hub), then the
+//! domain. Handlers are in `http`, a file per resource; a module's work is in the module of the same word.
+//!
+//! What is absent: SQL (`store`), TLS (`gateway`, `tunnel`), CloudStack volumes (`volume-daemon`), VMware (`vma`).
+
+pub mod agents;
+pub mod auth;
+pub mod config;
+pub mod enrolment;
+pub mod error;
+pub mod front;
+pub mod http;
+pub mod router;
+pub mod serve;
+pub mod state;
+
+mod sealed_stub;
+mod throttle;
+
+use joblog::{Events, JobError, RunnerBuilder};
+use store::Store;
+use tokio_util::sync::CancellationToken;
+
+pub use auth::Operator;
+pub use config::OmaConfig;
+pub use error::OmaError;
+pub use front::Front;
+pub use state::OmaState;
+
+/// Runs the control plane until `shutdown`. The store is open and migrated; `events` is where the log's writer
+/// publishes, so that listeners hear of log lines, too.
+///
+/// # Errors
+/// When the state folder, an address or the database cannot be used.
+pub async fn run(
+    config: OmaConfig,
+    store: Store,
+    events: Events,
+    shutdown: CancellationToken,
+) -> Result<(), OmaError> {
+    let front = Front::bind(&config.front_socket(), config.listen).await?;
+    auth::create_first_operator(&store, &config.operator_token_file()).await?;
+    let state = OmaState::open(config, store, events, register_sagas)?;
+    serve(state, front, shutdown).await
+}
+
+/// Serves a state whose listeners are bound: what [`run`] does after opening both.
+///
+/// # Errors
+/// When the rows a dead process left behind cannot be put right.
+pub async fn serve(state: OmaState, front: Front, shutdown: CancellationToken) -> Result<(), OmaError> {
+    // Whatever was connected when this process last stopped is not now.
+    store::vma_active_connections::disconnected(state.store(), None).await?;
+    let router = router::router(state.clone());
+    let runner = state.runner().clone();
+    tokio::join!(
+        front.serve(state.clone(), router, shutdown.clone()),
+        enrolment::sweep::run(state, shutdown.clone()),
+        runner.run(shutdown),
+    );
+    Ok(())
+}
+
+/// Every kind of job this process runs.
+fn register_sagas(builder: RunnerBuilder, _state: &OmaState) -> Result<RunnerBuilder, JobError> {
+    Ok(builder)
+}

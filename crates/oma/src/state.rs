@@ -6,7 +6,7 @@ use api::gateway::GatewayClient;
 use api::volume::VolumeClient;
 use api::{Client, HttpTransport};
 use joblog::{Events, JobError, Runner, RunnerBuilder, RunnerConfig};
-use runtime::sealed::SealingKey;
+use crate::sealed_stub::SealingKey;
 use store::Store;
 use time::OffsetDateTime;
 use tunnel::HubIdentity;
@@ -16,6 +16,7 @@ use crate::auth::AuthLimits;
 use crate::config::OmaConfig;
 use crate::enrolment::EnrolmentLimits;
 use crate::error::OmaError;
+use crate::http::events::Listeners;
 
 /// File of the key that seals stored passwords, in the state folder.
 const SEALING_KEY_FILE: &str = "sealing.key";
@@ -37,6 +38,7 @@ struct Inner {
     identity: HubIdentity,
     auth_limits: AuthLimits,
     enrolment_limits: EnrolmentLimits,
+    listeners: Listeners,
 }
 
 impl OmaState {
@@ -72,6 +74,7 @@ impl OmaState {
             identity,
             auth_limits: AuthLimits::default(),
             enrolment_limits: EnrolmentLimits::default(),
+            listeners: Listeners::default(),
         }));
         let runner = sagas(state.runner_builder(), &state)?.build();
         state.0.runner.get_or_init(|| runner);
@@ -140,5 +143,10 @@ impl OmaState {
     /// Limits on enrolling.
     pub(crate) fn enrolment_limits(&self) -> &EnrolmentLimits {
         &self.0.enrolment_limits
+    }
+
+    /// How many may listen to events.
+    pub(crate) fn listeners(&self) -> &Listeners {
+        &self.0.listeners
     }
 }

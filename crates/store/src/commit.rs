@@ -7,7 +7,7 @@ use joblog::Lease;
 use model::status::{DiskSyncStatus, ReplicationStatus, ReplicationType};
 use model::{ChangeId, id};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, QueryFilter, TransactionSession};
+use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, QueryFilter};
 use serde_json::Value;
 
 use crate::cbt_history::{self, CbtHistory};

@@ -6,7 +6,6 @@ use model::id;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
-    TransactionSession,
 };
 
 use crate::connect::Store;

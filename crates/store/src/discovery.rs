@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use model::status::{ContextStatus, DiskSyncStatus, Firmware};
 use model::{id, size};
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, TransactionSession,
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect,
 };
 use serde_json::Value;
 

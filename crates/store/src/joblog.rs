@@ -9,12 +9,11 @@ use joblog::{
     ClaimRequest, ClaimableFilter, Heartbeat, JobError, JobFilter, JobPage, JobRecord, JobRow, JobStore, JobWrite,
     Lease, LogEventRow, LogFilter, MAX_PAGE_JOBS, MAX_PAGE_LOG_EVENTS, NewLogEvent, StepRow,
 };
-use model::FailureKind;
 use model::status::JobStatus;
 use sea_orm::sea_query::{Expr, ExprTrait, SimpleExpr};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect, TransactionSession,
+    QuerySelect, QueryTrait,
 };
 use time::OffsetDateTime;
 
@@ -22,7 +21,7 @@ use crate::connect::Store;
 use crate::error::{StoreError, while_doing};
 use crate::job_tracking::{Column, Entity, Job};
 use crate::transition::may_precede;
-use crate::value::{Count, Stored, Timestamp, bounded_text};
+use crate::value::{Count, Stored, Timestamp};
 use crate::{job_steps, log_events};
 
 #[async_trait]

@@ -8,7 +8,43 @@ mod connect;
 mod error;
 mod migration;
 mod schema;
+mod transition;
 mod value;
+
+// The VM-centric core.
+pub mod cbt_history;
+pub mod commit;
+pub mod discovery;
+pub mod replication_jobs;
+pub mod vm_disks;
+pub mod vm_replication_contexts;
+
+// The target platform and its devices.
+pub mod device_mappings;
+pub mod nbd_exports;
+pub mod ossea_configs;
+pub mod ossea_volumes;
+pub mod volume_operation_history;
+pub mod volume_operations;
+
+// The job log: `Store` is a `joblog::JobStore`.
+mod job_steps;
+mod job_tracking;
+mod joblog;
+mod log_events;
+
+// Agents.
+pub mod vma_active_connections;
+pub mod vma_connection_audit;
+pub mod vma_enrollments;
+pub mod vma_pairing_codes;
+pub mod vmware_credentials;
+
+// People and the hub itself.
+pub mod api_tokens;
+pub mod leases;
+pub mod settings;
+pub mod users;
 
 pub use connect::{DatabaseConfig, MariaDbTls, Store};
 pub use error::StoreError;

@@ -6,7 +6,7 @@ use model::status::{ExportKind, ExportStatus, LinuxState};
 use sea_orm::sea_query::{Expr, JoinType};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
-    QueryTrait, RelationTrait, Select, TransactionSession,
+    QueryTrait, RelationTrait, Select,
 };
 use serde_json::Value;
 

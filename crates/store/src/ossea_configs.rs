@@ -1,6 +1,6 @@
 //! `ossea_configs`: the CloudStack targets. Keys are sealed by the caller (aad `ossea_configs.<column>:<id>`).
 
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder};
 
 use crate::connect::Store;

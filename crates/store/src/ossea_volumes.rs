@@ -5,7 +5,6 @@ use model::{id, size};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
-    TransactionSession,
 };
 
 use crate::connect::Store;

@@ -2,10 +2,9 @@
 
 use joblog::StepError;
 use model::status::{ContextStatus, DiskSyncStatus, ReplicationStatus, ReplicationType, Transitions};
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
-    TransactionSession,
 };
 
 use crate::connect::Store;

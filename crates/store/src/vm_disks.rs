@@ -2,8 +2,8 @@
 
 use model::ChangeId;
 use model::status::DiskSyncStatus;
-use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
 
 use crate::connect::Store;
 use crate::error::{StoreError, while_doing};
@@ -123,7 +123,7 @@ pub(crate) async fn one(
 /// # Errors
 /// There is no such disk, or the volume has no device mapping or row; the database fails.
 pub async fn set_volume(store: &Store, vm_disk_id: &str, volume: &VolumeLink) -> Result<(), StoreError> {
-    let other = Expr::col(Column::VolumeUuid).is_null().or(Expr::col(Column::VolumeUuid).ne(volume.volume_uuid.as_str()));
+    let other = Column::VolumeUuid.is_null().or(Column::VolumeUuid.ne(volume.volume_uuid.as_str()));
     let kept = Expr::case(other.clone(), Expr::value(Option::<String>::None)).finally(Expr::col(Column::DiskChangeId));
     let status = Expr::case(other, Expr::value(Stored(DiskSyncStatus::Pending))).finally(Expr::col(Column::SyncStatus));
     let update = Entity::update_many()

@@ -39,7 +39,7 @@ pub struct EnrollRequest {
 pub struct EnrollChallenge {
     /// The enrolment.
     pub enrollment_id: String,
-    /// Base64 of random bytes to sign with the agent's key.
+    /// 64 hexadecimal digits: random bytes that the agent's key signs together with the enrolment's id.
     pub challenge_nonce: String,
     /// Fingerprint of the agent's public key: the operator compares it before approving.
     pub fingerprint: String,
@@ -51,7 +51,7 @@ pub struct EnrollChallenge {
 pub struct EnrollVerify {
     /// The enrolment.
     pub enrollment_id: String,
-    /// Base64 of the Ed25519 signature over the nonce's bytes.
+    /// The Ed25519 signature of the challenge, hexadecimal.
     pub signature: String,
 }
 
@@ -68,7 +68,15 @@ pub struct EnrollmentState {
     pub ca_pem: Option<String>,
 }
 
-/// `POST /api/v1/agents/renew` (over the agent's own connection): a fresh certificate for the same key.
+/// `POST /api/v1/enroll/{id}/renew`: an approved agent asks for a fresh certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RenewCertificate {
+    /// Certificate signing request, PEM, made with the key that is enrolled.
+    pub csr_pem: String,
+}
+
+/// The answer to [`RenewCertificate`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RenewedCertificate {
     /// The new certificate, PEM.

@@ -13,9 +13,13 @@ fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {
 fn good() -> ProbeFacts {
     ProbeFacts {
         api_url: "https://cs:8443/client/api".into(),
-        capabilities: from(json!({"cloudstackversion": "4.19.1.0", "customdiskofferingmaxsize": 1024, "kvmsnapshotenabled": true})),
-        account: Ok(Some(from(json!({"id": "a", "name": "admin", "accounttype": 1, "roletype": "Admin", "state": "enabled",
-            "volumeavailable": "Unlimited", "primarystorageavailable": "500"})))),
+        capabilities: from(
+            json!({"cloudstackversion": "4.19.1.0", "customdiskofferingmaxsize": 1024, "kvmsnapshotenabled": true}),
+        ),
+        account: Ok(Some(from(
+            json!({"id": "a", "name": "admin", "accounttype": 1, "roletype": "Admin", "state": "enabled",
+            "volumeavailable": "Unlimited", "primarystorageavailable": "500"}),
+        ))),
         limits: Ok(vec![]),
         zones: Ok(vec![
             from(json!({"id": "z1", "name": "Zone-1", "allocationstate": "Enabled"})),
@@ -112,8 +116,15 @@ fn warnings() {
     use CheckOutcome::Warning;
     check("transport_encryption", |f| f.api_url = "http://cs/client/api".into(), Warning, "http");
     check("api_version", |f| f.capabilities.cloudstack_version = None, Warning, "not told");
-    check("account_role", |f| f.account = Ok(Some(from(json!({"id": "a", "accounttype": 0, "volumeavailable": 9,
-        "primarystorageavailable": 500})))), Warning, "no root administrator");
+    check(
+        "account_role",
+        |f| {
+            f.account = Ok(Some(from(json!({"id": "a", "accounttype": 0, "volumeavailable": 9,
+        "primarystorageavailable": 500}))))
+        },
+        Warning,
+        "no root administrator",
+    );
     check("service_offering", |f| f.service_offerings = Ok(vec![]), Warning, "none among 0");
     check("networks", |f| f.networks = Err("refused".into()), Warning, "refused");
     check("templates", |f| f.templates = Ok(vec![from(json!({"id": "t", "isready": false}))]), Warning, "none among 1");

@@ -80,11 +80,6 @@ impl BlockSet {
         }
     }
 
-    /// Whether no block is in the set.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.words.is_empty()
-    }
-
     /// Number of blocks in the set.
     pub(crate) fn len(&self) -> u64 {
         self.words.values().map(|bits| u64::from(bits.count_ones())).sum()
@@ -168,7 +163,7 @@ mod tests {
         set.remove_bytes(1, 64 * 2);
         assert!(set.contains_byte(0) && !set.contains_byte(64) && set.contains_byte(128));
         set.remove_bytes(0, 64 * 3);
-        assert!(set.is_empty());
+        assert_eq!(set.len(), 0);
     }
 
     #[test]

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use time::OffsetDateTime;
-use tokio::time::Instant;
 
 use super::updates::Collector;
 use super::value::{MoRef, Object};
@@ -55,14 +54,15 @@ pub(crate) struct Session {
     pub(crate) user: String,
     pub(crate) user_agent: String,
     pub(crate) login_time: OffsetDateTime,
-    last_active: Mutex<(Instant, OffsetDateTime, i64)>,
+    /// Time of the last call and number of calls.
+    last_active: Mutex<(OffsetDateTime, i64)>,
     pub(crate) objects: Mutex<SessionObjects>,
 }
 
 impl Session {
     /// The session as `UserSession`.
     pub(crate) fn to_object(&self) -> Object {
-        let (_, last, calls) = *self.last_active.lock();
+        let (last, calls) = *self.last_active.lock();
         Object::new("UserSession")
             .with("key", self.key.clone())
             .with("userName", self.user.clone())
@@ -101,7 +101,7 @@ impl Sessions {
             user: user.to_owned(),
             user_agent: user_agent.to_owned(),
             login_time: now,
-            last_active: Mutex::new((Instant::now(), now, 0)),
+            last_active: Mutex::new((now, 0)),
             objects: Mutex::new(SessionObjects::default()),
         });
         self.by_cookie.lock().insert(cookie.clone(), Arc::clone(&session));
@@ -113,12 +113,12 @@ impl Sessions {
         let mut sessions = self.by_cookie.lock();
         let session = Arc::clone(sessions.get(cookie)?);
         let mut active = session.last_active.lock();
-        if is_expired(active.0, Instant::now(), self.idle) {
+        if now - active.0 > self.idle {
             sessions.remove(cookie);
             return None;
         }
         if renew {
-            *active = (Instant::now(), now, active.2 + 1);
+            *active = (now, active.1 + 1);
         }
         drop(active);
         Some(session)
@@ -158,27 +158,19 @@ impl Sessions {
     }
 }
 
-/// Whether a session last used at `last` is gone at `now`.
-fn is_expired(last: Instant, now: Instant, idle: Duration) -> bool {
-    now.saturating_duration_since(last) > idle
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn idle_sessions_expire_and_reading_files_does_not_renew_them() {
+    #[test]
+    fn idle_sessions_expire_and_reading_files_does_not_renew_them() {
         let sessions = Sessions::new(Duration::from_secs(60));
-        let now = OffsetDateTime::UNIX_EPOCH;
-        let (cookie, _) = sessions.open("u", "test", now);
+        let at = |seconds: i64| OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(seconds);
+        let (cookie, _) = sessions.open("u", "test", at(0));
         assert!(cookie.starts_with('"') && cookie.ends_with('"'));
-        tokio::time::advance(Duration::from_secs(40)).await;
-        assert!(sessions.find(&cookie, true, now).is_some());
-        tokio::time::advance(Duration::from_secs(40)).await;
-        assert!(sessions.find(&cookie, false, now).is_some());
-        tokio::time::advance(Duration::from_secs(40)).await;
-        assert!(sessions.find(&cookie, true, now).is_none());
+        assert!(sessions.find(&cookie, true, at(40)).is_some());
+        assert!(sessions.find(&cookie, false, at(80)).is_some());
+        assert!(sessions.find(&cookie, true, at(120)).is_none());
         assert_eq!(sessions.count(), 0);
     }
 }

@@ -59,11 +59,6 @@ impl Object {
     pub(crate) fn get(&self, name: &str) -> Option<&Value> {
         self.fields.iter().find(|(field, _)| *field == name).map(|(_, value)| value)
     }
-
-    /// Names of the fields that are set.
-    pub(crate) fn field_names(&self) -> impl Iterator<Item = &'static str> {
-        self.fields.iter().map(|(name, _)| *name)
-    }
 }
 
 /// Any value a property can have.
@@ -253,6 +248,24 @@ impl From<&MoRef> for Value {
 impl From<Object> for Value {
     fn from(value: Object) -> Self {
         Self::Object(value)
+    }
+}
+
+/// Fields the dictionary does not know, as `Type.field`; a spelling mistake here would mislead every client.
+#[cfg(test)]
+pub(crate) fn unknown_fields(value: &Value) -> Vec<String> {
+    match value {
+        Value::List(_, items) => items.iter().flat_map(unknown_fields).collect(),
+        Value::Object(object) => {
+            let known = Schema::get().fields(&object.type_name);
+            let stray = object
+                .fields
+                .iter()
+                .filter(|(name, _)| known.is_some_and(|fields| fields.iter().all(|field| field.name != *name)));
+            let stray = stray.map(|(name, _)| format!("{}.{name}", object.type_name));
+            stray.chain(object.fields.iter().flat_map(|(_, inner)| unknown_fields(inner))).collect()
+        }
+        _ => Vec::new(),
     }
 }
 

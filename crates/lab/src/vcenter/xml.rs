@@ -2,6 +2,7 @@
 //!
 //! Reads only; what the elements mean is not known here.
 
+use quick_xml::XmlVersion;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::name::ResolveResult;
 use quick_xml::reader::NsReader;
@@ -132,7 +133,7 @@ fn element(reader: &NsReader<&[u8]>, start: &BytesStart<'_>, namespace: String) 
         Element { name: start.local_name().into_inner().to_owned(), namespace, ..Element::default() };
     for attribute in start.attributes() {
         let attribute = attribute.map_err(|error| error.to_string())?;
-        let value = attribute.unescape_value().map_err(|error| error.to_string())?;
+        let value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|error| error.to_string())?;
         let (resolved, local) = reader.resolver().resolve_attribute(attribute.key);
         match (resolved, local.into_inner()) {
             (ResolveResult::Bound(space), "type") if space.0 == XSI => {

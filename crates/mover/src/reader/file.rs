@@ -23,7 +23,7 @@ impl FileReader {
     /// # Errors
     /// When it cannot be opened.
     pub fn open(path: &Path) -> Result<Self, MoverError> {
-        let device = FileDevice::open(path, true).map_err(MoverError::open_source)?;
+        let device = FileDevice::open(path, true).map_err(|source| MoverError::OpenSource { source })?;
         Ok(Self { device: Arc::new(device) })
     }
 }
@@ -40,6 +40,6 @@ impl Reader for FileReader {
 
     async fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), MoverError> {
         // The buffer is the caller's, so the read happens in place instead of on another thread with a copy.
-        tokio::task::block_in_place(|| self.device.read_at(buffer, offset)).map_err(MoverError::read_source)
+        tokio::task::block_in_place(|| self.device.read_at(buffer, offset)).map_err(|source| MoverError::ReadSource { source })
     }
 }

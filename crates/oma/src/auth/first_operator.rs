@@ -1,6 +1,7 @@
 //! The first start: user `admin` and one token, whose text is written once to a file only the service's user can read.
 //!
-//! The file comes first and the rows follow from it, so a start that dies in between is completed by the next one.
+//! The text is written under another name first and takes its final name when the rows are there: a start that dies in
+//! between is completed by the next one, and a token deleted later never comes back by itself.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -10,6 +11,9 @@ use std::path::Path;
 use model::Secret;
 use model::status::Role;
 use store::Store;
+use store::api_tokens::{self, NewToken};
+use store::users;
+use time::OffsetDateTime;
 
 use crate::auth::token_hash;
 use crate::error::OmaError;
@@ -23,66 +27,69 @@ const TOKEN_BYTES: usize = 32;
 /// The token's file holds a secret.
 const MODE_PRIVATE: u32 = 0o600;
 
-/// Makes user, token and file if there is no user `admin` yet.
+/// Makes user, token and file if the hub has none.
 ///
 /// # Errors
 /// When the file or the rows cannot be written.
 pub async fn create_first_operator(store: &Store, token_file: &Path) -> Result<(), OmaError> {
-    if store::users::by_name(store, FIRST_USER).await?.is_some() {
+    if token_file.exists() {
         return Ok(());
     }
-    let token = match Secret::from_file(token_file) {
-        Ok(token) => token,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => write_new_token(token_file)?,
-        Err(source) => return Err(OmaError::StateFile { doing: "read", path: token_file.to_owned(), source }),
+    let failed = |doing| move |source| OmaError::StateFile { doing, path: token_file.to_owned(), source };
+    let fresh_file = token_file.with_extension("token.new");
+    let admin = match users::by_name(store, FIRST_USER).await? {
+        Some(admin) => admin,
+        None => users::create(store, FIRST_USER, Role::Administrator).await?,
     };
-    let hash = token_hash(token.expose());
-    store::users::create_with_token(store, FIRST_USER, Role::Administrator, FIRST_TOKEN, &hash).await?;
+    if api_tokens::of_user(store, &admin.id).await?.is_empty() {
+        let token = new_token()?;
+        write_private(&fresh_file, &token).map_err(failed("write"))?;
+        let row = NewToken {
+            user_id: admin.id,
+            name: FIRST_TOKEN.to_owned(),
+            token_hash: token_hash(token.expose()),
+            role: Role::Administrator,
+            expires_at: None,
+        };
+        api_tokens::create(store, &row).await?;
+    } else if !is_valid(store, &fresh_file).await? {
+        return Ok(());
+    }
+    rename(&fresh_file, token_file).map_err(failed("write"))?;
     tracing::info!(file = %token_file.display(), "made the first operator; its token is in this file");
     Ok(())
 }
 
-fn write_new_token(path: &Path) -> Result<Secret, OmaError> {
-    let mut bytes = [0u8; TOKEN_BYTES];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| OmaError::Randomness)?;
-    let token = Secret::new(hex::encode(bytes));
-    replace(path, token.expose()).map_err(|source| OmaError::StateFile {
-        doing: "write",
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(token)
+/// Whether a file that an earlier start left holds a token that counts.
+async fn is_valid(store: &Store, fresh_file: &Path) -> Result<bool, OmaError> {
+    let Ok(token) = Secret::from_file(fresh_file) else { return Ok(false) };
+    let bearer = api_tokens::verify(store, &token_hash(token.expose()), OffsetDateTime::now_utc()).await?;
+    Ok(bearer.is_some())
 }
 
-/// Writes a file beside the final one and renames it: whoever reads sees all of it or none.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let folder = path.parent().unwrap_or_else(|| Path::new("."));
-    fs::create_dir_all(folder)?;
-    let fresh = path.with_extension("token.new");
-    match fs::remove_file(&fresh) {
+fn new_token() -> Result<Secret, OmaError> {
+    let mut bytes = [0u8; TOKEN_BYTES];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| OmaError::Randomness)?;
+    Ok(Secret::new(hex::encode(bytes)))
+}
+
+fn write_private(path: &Path, token: &Secret) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE_PRIVATE).open(&fresh)?;
-    writeln!(file, "{text}")?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)?;
-    File::open(folder)?.sync_all()
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE_PRIVATE).open(path)?;
+    writeln!(file, "{}", token.expose())?;
+    file.sync_all()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt;
-
-    #[test]
-    fn the_token_is_private_and_whole() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("operator.token");
-        let token = write_new_token(&path).unwrap();
-        assert_eq!(Secret::from_file(&path).unwrap(), token);
-        assert_eq!(token.expose().len(), 2 * TOKEN_BYTES);
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE_PRIVATE);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    match to.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
     }
 }

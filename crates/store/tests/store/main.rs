@@ -4,4 +4,13 @@
 #[path = "../../../lab/src/mariadb.rs"]
 mod mariadb;
 
+mod agents;
+mod backend;
+mod concurrency;
+mod fixture;
+mod integrity;
+mod jobs;
+mod operations;
+mod replication;
 mod schema_files;
+mod tls;

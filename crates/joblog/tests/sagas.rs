@@ -1,0 +1,16 @@
+//! Sagas failed, repeated, cancelled, fenced off and killed at every step, over a store in memory.
+
+#[path = "sagas/crashes.rs"]
+mod crashes;
+#[path = "sagas/memory_store.rs"]
+mod memory_store;
+#[path = "sagas/process.rs"]
+mod process;
+#[path = "sagas/steering.rs"]
+mod steering;
+#[path = "sagas/takeover.rs"]
+mod takeover;
+#[path = "sagas/troubles.rs"]
+mod troubles;
+#[path = "sagas/world.rs"]
+mod world;

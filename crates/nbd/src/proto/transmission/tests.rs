@@ -1,0 +1,1 @@
+//! The codec of the transmission phase: tables, round trips, noise.

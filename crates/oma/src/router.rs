@@ -1,0 +1,81 @@
+//! All routes on one screen. A route is in the OpenAPI document because it is here, and here because of its handler.
+
+use std::sync::Arc;
+
+use api::extract::{method_not_allowed, not_found, panicked};
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use axum::{Extension, Router};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::auth::require_operator;
+use crate::http::{agents, enroll, events, health, jobs, openapi};
+use crate::state::OmaState;
+
+/// Largest request body, in bytes.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// Where the document is served.
+const OPENAPI_PATH: &str = "/api/v1/openapi.json";
+
+/// Anybody may call these.
+fn public_routes() -> OpenApiRouter<OmaState> {
+    OpenApiRouter::new()
+        .routes(routes!(health::health))
+        .routes(routes!(health::metrics))
+        .routes(routes!(enroll::enroll))
+        .routes(routes!(enroll::verify))
+        .routes(routes!(enroll::status))
+        .routes(routes!(enroll::renew))
+}
+
+/// These need an operator's token.
+fn operator_routes() -> OpenApiRouter<OmaState> {
+    OpenApiRouter::new()
+        .routes(routes!(agents::create_pairing_code))
+        .routes(routes!(agents::list))
+        .routes(routes!(agents::audit))
+        .routes(routes!(agents::approve))
+        .routes(routes!(agents::reject))
+        .routes(routes!(agents::revoke))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::get))
+        .routes(routes!(jobs::log))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::retry))
+        .routes(routes!(events::stream))
+}
+
+/// These, too: VMs, replications, discovery, credentials, targets.
+fn domain_routes() -> OpenApiRouter<OmaState> {
+    OpenApiRouter::new()
+}
+
+/// The router with everything around it.
+#[must_use]
+pub fn router(state: OmaState) -> Router {
+    let operators = operator_routes().merge(domain_routes());
+    let operators = operators.route_layer(from_fn_with_state(state.clone(), require_operator));
+    let (router, document) = assemble(operators);
+    router
+        .route(OPENAPI_PATH, get(openapi::serve))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(Extension(Arc::new(document)))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(CatchPanicLayer::custom(panicked))
+        .with_state(state)
+}
+
+/// The OpenAPI document of the router.
+#[must_use]
+pub fn openapi_document() -> OpenApi {
+    assemble(operator_routes().merge(domain_routes())).1
+}
+
+fn assemble(operators: OpenApiRouter<OmaState>) -> (Router<OmaState>, OpenApi) {
+    OpenApiRouter::with_openapi(openapi::document()).merge(public_routes()).merge(operators).split_for_parts()
+}

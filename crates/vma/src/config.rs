@@ -1,0 +1,57 @@
+//! The agent's configuration: one TOML file, read once.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// What the agent needs to know.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VmaConfig {
+    /// The hub: `host` or `host:port`. The agent dials it and nothing dials in.
+    pub hub: String,
+    /// Where the agent's identity and the digests of running copies are kept.
+    #[serde(default = "state_dir")]
+    pub state_dir: PathBuf,
+    /// Local status; never reachable from outside.
+    #[serde(default = "listen")]
+    pub listen: SocketAddr,
+    /// Folders under which the hub may have disks read as plain files.
+    #[serde(default)]
+    pub file_roots: Vec<PathBuf>,
+    /// Commands that serve a frozen disk as NBD, by name: the hub can choose one, never write one.
+    #[serde(default)]
+    pub nbd_commands: BTreeMap<String, NbdCommand>,
+}
+
+/// A command that serves one frozen disk as NBD on the Unix socket `{socket}`.
+///
+/// Its arguments may hold `{socket}`, `{server}`, `{username}`, `{password_file}`, `{thumbprint}`, `{moref}`,
+/// `{vm_snapshot}` and `{vmdk_path}`. The password is only ever given as a file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NbdCommand {
+    /// The program.
+    pub program: String,
+    /// Its arguments.
+    #[serde(default)]
+    pub arguments: Vec<String>,
+}
+
+impl VmaConfig {
+    /// The folder of a run's files.
+    #[must_use]
+    pub fn run_folder(&self, job_id: &str) -> PathBuf {
+        self.state_dir.join("runs").join(job_id)
+    }
+}
+
+fn state_dir() -> PathBuf {
+    PathBuf::from("/var/lib/migratekit-vma")
+}
+
+fn listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8081))
+}

@@ -1,0 +1,190 @@
+//! Runs: each moves the disks of one vm_snapshot to the hub. Started and ended by the hub, forgotten with the process.
+
+mod cycle;
+mod disk;
+mod run;
+mod source;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use api::vma::{RunPhase, RunView, StartRun};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tunnel::Dialer;
+
+use crate::config::VmaConfig;
+use crate::error::VmaError;
+use run::Run;
+
+/// Ended runs kept for whoever asks.
+const MAX_ENDED_RUNS: usize = 64;
+/// Most disks of one run (vSphere allows 256 per VM).
+const MAX_DISKS: usize = 256;
+/// Most NBD connections per disk.
+const MAX_CONNECTIONS_PER_DISK: u32 = 8;
+
+/// What every run needs.
+pub(crate) struct Surroundings {
+    pub(crate) config: VmaConfig,
+    pub(crate) dialer: Arc<Dialer>,
+}
+
+/// All runs of this process.
+pub struct Runs {
+    surroundings: Arc<Surroundings>,
+    known: Mutex<HashMap<String, Arc<Run>>>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl Runs {
+    /// No runs yet; those that are under way at shutdown are cancelled, so that no vm_snapshot stays behind.
+    #[must_use]
+    pub fn new(config: VmaConfig, dialer: Arc<Dialer>, shutdown: CancellationToken) -> Self {
+        let surroundings = Arc::new(Surroundings { config, dialer });
+        Self { surroundings, known: Mutex::default(), tasks: TaskTracker::new(), shutdown }
+    }
+
+    /// Starts a run; one of the same job that is under way (or copied) is answered with instead.
+    ///
+    /// # Errors
+    /// The request cannot be right, or another job copies the VM.
+    pub fn start(&self, request: StartRun) -> Result<RunView, VmaError> {
+        check(&request)?;
+        let mut known = self.known.lock();
+        if let Some(run) = known.get(&request.job_id).filter(|run| !run.has_ended()) {
+            return Ok(run.view());
+        }
+        if let Some(other) = known.values().find(|run| run.is_of(&request) && !run.has_ended()) {
+            return Err(VmaError::Busy { moref: request.moref, job_id: other.job_id().to_owned() });
+        }
+        forget_oldest(&mut known);
+        let run = Arc::new(Run::new(request, Arc::clone(&self.surroundings), self.shutdown.child_token()));
+        known.insert(run.job_id().to_owned(), Arc::clone(&run));
+        let driven = Arc::clone(&run);
+        self.tasks.spawn(async move { driven.drive().await });
+        Ok(run.view())
+    }
+
+    /// A run.
+    ///
+    /// # Errors
+    /// There is none of that job.
+    pub fn view(&self, job_id: &str) -> Result<RunView, VmaError> {
+        Ok(self.find(job_id)?.view())
+    }
+
+    /// Every run that is known.
+    #[must_use]
+    pub fn views(&self) -> Vec<RunView> {
+        self.known.lock().values().map(|run| run.view()).collect()
+    }
+
+    /// Runs that have not ended.
+    #[must_use]
+    pub fn active(&self) -> usize {
+        self.known.lock().values().filter(|run| !run.has_ended()).count()
+    }
+
+    /// Stops a run and removes its vm_snapshot; answers when that is done.
+    ///
+    /// # Errors
+    /// There is none of that job.
+    pub async fn cancel(&self, job_id: &str) -> Result<RunView, VmaError> {
+        let run = self.find(job_id)?;
+        run.cancel().await;
+        Ok(run.view())
+    }
+
+    /// Removes the vm_snapshot of a copied run and forgets its digests.
+    ///
+    /// # Errors
+    /// There is none of that job, it is not copied, or the vm_snapshot cannot be removed: then it may be repeated.
+    pub async fn release(&self, job_id: &str) -> Result<RunView, VmaError> {
+        let run = self.find(job_id)?;
+        run.release().await?;
+        Ok(run.view())
+    }
+
+    /// The file with the source digests of a copied disk.
+    ///
+    /// # Errors
+    /// There is no such run or disk, or it is not copied.
+    pub fn digests(&self, job_id: &str, disk_id: &str) -> Result<PathBuf, VmaError> {
+        let run = self.find(job_id)?;
+        let view = run.view();
+        if view.phase != RunPhase::Copied {
+            return Err(VmaError::WrongPhase { job_id: job_id.to_owned(), phase: phase_text(view.phase) });
+        }
+        run.digest_file(disk_id).ok_or_else(|| VmaError::NoRun { job_id: format!("{job_id} of {disk_id}") })
+    }
+
+    /// Ends when every run has ended, after a shutdown.
+    pub async fn ended(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        let copied: Vec<Arc<Run>> = self.known.lock().values().cloned().collect();
+        for run in copied {
+            run.cancel().await;
+        }
+    }
+
+    fn find(&self, job_id: &str) -> Result<Arc<Run>, VmaError> {
+        let found = self.known.lock().get(job_id).cloned();
+        found.ok_or_else(|| VmaError::NoRun { job_id: job_id.to_owned() })
+    }
+}
+
+pub(crate) fn phase_text(phase: RunPhase) -> &'static str {
+    match phase {
+        RunPhase::Preparing => "preparing",
+        RunPhase::Snapshotting => "snapshotting",
+        RunPhase::Copying => "copying",
+        RunPhase::Flushing => "flushing",
+        RunPhase::Copied => "copied",
+        RunPhase::Released => "released",
+        RunPhase::Failed => "failed",
+        RunPhase::Cancelled => "cancelled",
+    }
+}
+
+fn forget_oldest(known: &mut HashMap<String, Arc<Run>>) {
+    let ended = known.values().filter(|run| run.has_ended()).count();
+    if ended < MAX_ENDED_RUNS {
+        return;
+    }
+    let oldest = known.values().filter(|run| run.has_ended()).min_by_key(|run| run.view().started_at);
+    if let Some(job_id) = oldest.map(|run| run.job_id().to_owned()) {
+        known.remove(&job_id);
+    }
+}
+
+/// The request is the hub's, but what becomes a file name or a count is checked here.
+fn check(request: &StartRun) -> Result<(), VmaError> {
+    let plain = |text: &str| {
+        !text.is_empty() && text.len() <= 128 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let invalid = |what, reason: &str| Err(VmaError::Invalid { what, reason: reason.to_owned() });
+    if !plain(&request.job_id) {
+        return invalid("job_id", "must be letters, digits and hyphens");
+    }
+    if request.disks.is_empty() || request.disks.len() > MAX_DISKS {
+        return invalid("disks", "must name 1 to 256 disks");
+    }
+    if !(1..=MAX_CONNECTIONS_PER_DISK).contains(&request.connections_per_disk) {
+        return invalid("connections_per_disk", "must be 1 to 8");
+    }
+    for (index, disk) in request.disks.iter().enumerate() {
+        if !plain(&disk.disk_id) {
+            return invalid("disk_id", "must be letters, digits and hyphens");
+        }
+        let twice = |other: &api::vma::RunDisk| other.disk_id == disk.disk_id || other.export_name == disk.export_name;
+        if request.disks[..index].iter().any(twice) {
+            return invalid("disks", "name a disk or an export twice");
+        }
+    }
+    Ok(())
+}

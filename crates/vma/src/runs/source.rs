@@ -1,0 +1,123 @@
+//! Opens the reader the hub chose for a disk. What names a program or a file comes from the agent's own configuration.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use api::vma::{ReaderSpec, RunDisk};
+use mover::reader::{FileReader, FolderReader, NbdReader, Reader, ServedDisk, fill};
+use runtime::private_file;
+use vsphere::{FolderAccess, FolderDisk, VirtualDisk};
+
+use super::cycle::FrozenVm;
+use super::run::Run;
+use crate::error::VmaError;
+
+/// Opens a frozen disk for reading.
+pub(super) async fn open_reader(
+    run: &Run,
+    frozen: &FrozenVm<'_>,
+    disk: &VirtualDisk,
+    wanted: &RunDisk,
+) -> Result<Arc<dyn Reader>, VmaError> {
+    let failed = |source| VmaError::Copy { disk_id: wanted.disk_id.clone(), source };
+    match &wanted.reader {
+        ReaderSpec::Folder => {
+            let spec = FolderDisk {
+                datacenter_path: frozen.vm.datacenter_path.clone(),
+                vmdk_path: disk.vmdk_path.clone(),
+                capacity_bytes: disk.capacity_bytes,
+                access: FolderAccess::ViaServer,
+            };
+            let file = frozen.session.open_folder_disk(&spec).await;
+            Ok(Arc::new(FolderReader::new(file.map_err(VmaError::vsphere("opening the disk on its datastore"))?)))
+        }
+        ReaderSpec::Nbd { uri } => {
+            let uri = fill(uri, &places(frozen, disk, wanted));
+            let uri = uri.parse().map_err(|error: nbd::NbdError| VmaError::Invalid {
+                what: "the reader's NBD URI",
+                reason: error.to_string(),
+            })?;
+            Ok(Arc::new(NbdReader::connect(&uri).await.map_err(failed)?))
+        }
+        ReaderSpec::NbdCommand { name } => {
+            let served = serve(run, frozen, disk, wanted, name).await?;
+            Ok(Arc::new(NbdReader::served(served).await.map_err(failed)?))
+        }
+        ReaderSpec::File { path } => {
+            let path = allowed(Path::new(path), &run.surroundings().config.file_roots)?;
+            Ok(Arc::new(FileReader::open(&path).map_err(failed)?))
+        }
+    }
+}
+
+fn places<'a>(frozen: &'a FrozenVm<'_>, disk: &'a VirtualDisk, wanted: &'a RunDisk) -> [(&'static str, &'a str); 4] {
+    [
+        ("vmdk_path", disk.vmdk_path.as_str()),
+        ("moref", frozen.vm.moref.id()),
+        ("vm_snapshot", frozen.vm_snapshot.id()),
+        ("disk_id", wanted.disk_id.as_str()),
+    ]
+}
+
+/// Starts the configured command; the password goes into a file that only this user can read.
+async fn serve(
+    run: &Run,
+    frozen: &FrozenVm<'_>,
+    disk: &VirtualDisk,
+    wanted: &RunDisk,
+    name: &str,
+) -> Result<ServedDisk, VmaError> {
+    let command = run.surroundings().config.nbd_commands.get(name).ok_or_else(|| VmaError::Invalid {
+        what: "the reader's NBD command",
+        reason: format!("{name:?} is not in this agent's configuration"),
+    })?;
+    let connection = &run.request().vcenter;
+    let password_file = run.folder().join("vcenter.password");
+    private_file::write(&password_file, connection.password.expose().as_bytes())
+        .map_err(|source| VmaError::StateFile { path: password_file.clone(), source })?;
+    let socket = run.folder().join(format!("{}.sock", wanted.disk_id));
+    let (socket_text, password_text) = (socket.to_string_lossy(), password_file.to_string_lossy());
+    let mut values = vec![
+        ("socket", &*socket_text),
+        ("password_file", &*password_text),
+        ("server", frozen.session.host()),
+        ("username", connection.username.as_str()),
+        ("thumbprint", connection.thumbprint.as_deref().unwrap_or_default()),
+    ];
+    values.extend(places(frozen, disk, wanted));
+    let arguments: Vec<String> = command.arguments.iter().map(|argument| fill(argument, &values)).collect();
+    let served = ServedDisk::start(&command.program, &arguments, &socket).await;
+    served.map_err(|source| VmaError::Copy { disk_id: wanted.disk_id.clone(), source })
+}
+
+/// The path with every link resolved, if it lies under one of the allowed folders.
+fn allowed(path: &Path, roots: &[PathBuf]) -> Result<PathBuf, VmaError> {
+    let refused = |reason: String| VmaError::Invalid { what: "the reader's file", reason };
+    let real = path.canonicalize().map_err(|error| refused(format!("{} cannot be used: {error}", path.display())))?;
+    let under = |root: &PathBuf| root.canonicalize().is_ok_and(|root| real.starts_with(root));
+    if roots.iter().any(under) {
+        return Ok(real);
+    }
+    Err(refused(format!("{} lies under none of the agent's file_roots", real.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_under_the_configured_folders_are_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let (inside, outside) = (folder.path().join("images"), folder.path().join("secret"));
+        std::fs::create_dir(&inside).unwrap();
+        std::fs::write(inside.join("disk.raw"), b"x").unwrap();
+        std::fs::write(&outside, b"x").unwrap();
+        std::os::unix::fs::symlink(&outside, inside.join("link")).unwrap();
+        let roots = [inside.clone()];
+        assert!(allowed(&inside.join("disk.raw"), &roots).is_ok());
+        for path in [outside.clone(), inside.join("../secret"), inside.join("link"), inside.join("gone")] {
+            assert!(allowed(&path, &roots).is_err(), "{}", path.display());
+        }
+        assert!(allowed(&inside.join("disk.raw"), &[]).is_err());
+    }
+}

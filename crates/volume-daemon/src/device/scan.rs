@@ -1,0 +1,105 @@
+//! Reads the links to this machine's disks. Waits for nothing and decides nothing.
+
+use std::io::{self, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use crate::device::correlate::{Candidate, CorrelateError, Expected, choose, serial_in};
+use crate::error::VolumeDaemonError;
+
+/// The device that is the volume, if it is here now.
+pub(crate) async fn find(directory: &Path, expected: &Expected) -> Result<Option<Candidate>, ScanError> {
+    let (directory, expected) = (directory.to_owned(), expected.clone());
+    let found = tokio::task::spawn_blocking(move || {
+        let candidates = candidates(&directory, &expected.serial)
+            .map_err(|source| VolumeDaemonError::Folder { path: directory.clone(), source })?;
+        choose(&candidates, &expected).map_err(ScanError::Correlate)
+    });
+    found.await.unwrap_or_else(|_| Ok(None))
+}
+
+/// Why a scan gave no answer.
+#[derive(Debug)]
+pub(crate) enum ScanError {
+    /// The device may not be used.
+    Correlate(CorrelateError),
+    /// The folder cannot be read.
+    Other(VolumeDaemonError),
+}
+
+impl From<VolumeDaemonError> for ScanError {
+    fn from(error: VolumeDaemonError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<ScanError> for VolumeDaemonError {
+    fn from(error: ScanError) -> Self {
+        match error {
+            ScanError::Correlate(error) => Self::Correlate(error),
+            ScanError::Other(error) => error,
+        }
+    }
+}
+
+/// Every link with this serial. A folder that does not exist has none: udev makes it with the first link.
+fn candidates(directory: &Path, serial: &str) -> io::Result<Vec<Candidate>> {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_str().and_then(serial_in) != Some(serial) {
+            continue;
+        }
+        match resolved(entry.path()) {
+            Ok(candidate) => found.push(candidate),
+            // The device went away while its link was being followed.
+            Err(error) if is_gone(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    found.sort_by(|a, b| a.link.cmp(&b.link));
+    Ok(found)
+}
+
+fn resolved(link: PathBuf) -> io::Result<Candidate> {
+    let device = link.canonicalize()?;
+    // The end of a block device is its size, as that of a file is; metadata would say 0.
+    let size_bytes = std::fs::File::open(&device)?.seek(SeekFrom::End(0))?;
+    Ok(Candidate { link, device, size_bytes })
+}
+
+/// ENOENT, and what opening a node gives whose disk has been unplugged: ENXIO or ENODEV.
+fn is_gone(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let gone = [Errno::NOENT, Errno::NXIO, Errno::NODEV];
+    error.raw_os_error().is_some_and(|code| gone.iter().any(|errno| errno.raw_os_error() == code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    const SERIAL: &str = "1d8d87d41425459c8d81";
+
+    #[test]
+    fn links_of_the_serial_are_followed_and_others_ignored() {
+        let folder = tempfile::tempdir().unwrap();
+        let (by_id, disk) = (folder.path().join("by-id"), folder.path().join("disk"));
+        assert_eq!(candidates(&by_id, SERIAL).unwrap(), []);
+        std::fs::create_dir(&by_id).unwrap();
+        std::fs::File::create(&disk).unwrap().set_len(4096).unwrap();
+        let link = by_id.join(format!("virtio-{SERIAL}"));
+        symlink(&disk, &link).unwrap();
+        symlink(&disk, by_id.join(format!("virtio-{SERIAL}-part1"))).unwrap();
+        symlink(&disk, by_id.join("virtio-ffffffffffffffffffff")).unwrap();
+        symlink(folder.path().join("unplugged"), by_id.join(format!("ata-QEMU_HARDDISK_{SERIAL}"))).unwrap();
+        let device = disk.canonicalize().unwrap();
+        assert_eq!(candidates(&by_id, SERIAL).unwrap(), [Candidate { link, device, size_bytes: 4096 }]);
+    }
+}
