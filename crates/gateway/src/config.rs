@@ -7,25 +7,19 @@ use serde::Deserialize;
 
 /// What the gateway needs to know.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct GatewayConfig {
     /// The one public port.
-    #[serde(default = "public_listen")]
     pub listen: SocketAddr,
     /// Plain NBD for tools on this machine.
-    #[serde(default = "local_listen")]
     pub local_nbd_listen: SocketAddr,
     /// Whether tools on this machine may write; off, the local port opens exports for reading only.
-    #[serde(default)]
     pub local_writes: bool,
     /// DNS names and addresses agents and operators reach this hub by: they go into its certificate.
-    #[serde(default)]
     pub server_names: Vec<String>,
     /// Where the hub's CA and server certificate are kept.
-    #[serde(default = "state_dir")]
     pub state_dir: PathBuf,
     /// Where the sockets to the other processes of the hub are.
-    #[serde(default = "run_dir")]
     pub run_dir: PathBuf,
 }
 
@@ -43,18 +37,15 @@ impl GatewayConfig {
     }
 }
 
-fn public_listen() -> SocketAddr {
-    SocketAddr::from(([0, 0, 0, 0], 443))
-}
-
-fn local_listen() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 10809))
-}
-
-fn state_dir() -> PathBuf {
-    PathBuf::from("/var/lib/migratekit")
-}
-
-fn run_dir() -> PathBuf {
-    PathBuf::from("/run/migratekit")
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 443)),
+            local_nbd_listen: SocketAddr::from(([127, 0, 0, 1], 10809)),
+            local_writes: false,
+            server_names: Vec::new(),
+            state_dir: PathBuf::from("/var/lib/migratekit"),
+            run_dir: PathBuf::from("/run/migratekit"),
+        }
+    }
 }

@@ -63,6 +63,18 @@ pub enum GatewayError {
         #[source]
         source: block::BlockError,
     },
+    /// The device behind an export is smaller than the export.
+    #[error("the device {path} behind export {name} has {size_bytes} bytes, the export {expected_bytes}")]
+    DeviceTooSmall {
+        /// The export.
+        name: String,
+        /// Its path.
+        path: PathBuf,
+        /// Size of the device.
+        size_bytes: u64,
+        /// Size of the export.
+        expected_bytes: u64,
+    },
     /// The digests sent for a verification cannot be used.
     #[error("the digests cannot be used: {reason}")]
     Digests {
@@ -83,7 +95,22 @@ impl GatewayError {
             Self::Control { .. } => FailureKind::Internal,
             Self::NoExport { .. } => FailureKind::NotFound,
             Self::Device { source, .. } => source.kind(),
-            Self::Digests { .. } => FailureKind::Invalid,
+            Self::Digests { .. } | Self::DeviceTooSmall { .. } => FailureKind::Invalid,
+        }
+    }
+
+    /// What the operator can do about it, where that is known.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&str> {
+        match self {
+            Self::Listen { .. } => Some("stop the other process that listens there, or change the configuration"),
+            Self::ControlPlane { .. } => Some("start the control plane, or see its log for why it stopped"),
+            Self::Tunnel { source } => source.remedy(),
+            Self::Database { source } => source.remedy(),
+            Self::NoExport { .. } => Some("see `curl http://127.0.0.1:8090/api/v1/exports` for the exports and their state"),
+            Self::Device { source, .. } => source.remedy(),
+            Self::DeviceTooSmall { .. } => Some("resize the volume in CloudStack to at least the disk's size"),
+            Self::Control { .. } | Self::Digests { .. } => None,
         }
     }
 }

@@ -3,8 +3,7 @@
 //! What was just written proves nothing about what is stored, so the device is flushed first and read from the
 //! medium. Memory is flat: digests are compared as they come; a bit per leaf remembers which were named.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
 use api::client::ResponseBody;
 use api::gateway::{Coverage, DIGEST_RECORD_BYTES, DigestRecord, LeafMismatch, VerifyQuery, VerifyReport};
@@ -74,7 +73,8 @@ async fn blocking<T: Send + 'static>(
 /// One verification under way.
 struct Check {
     name: String,
-    device: Arc<FileDevice>,
+    path: PathBuf,
+    device: FileDevice,
     query: VerifyQuery,
     seen: LeafSet,
     report: VerifyReport,
@@ -102,7 +102,8 @@ impl Check {
         let largest = usize::try_from(LEAVES_PER_READ * LEAF_SIZE_BYTES).unwrap_or(usize::MAX);
         Ok(Self {
             name: name.to_owned(),
-            device: Arc::new(device),
+            path: path.to_owned(),
+            device,
             query,
             seen: LeafSet::new(leaves_total),
             report,
@@ -161,7 +162,7 @@ impl Check {
         let buffer = &mut self.buffer[..length];
         self.device.read_from_medium(buffer, extent.offset).map_err(|source| GatewayError::Device {
             name: self.name.clone(),
-            path: self.device.path().to_owned(),
+            path: self.path.clone(),
             source,
         })?;
         self.report.bytes_read += extent.length;
@@ -192,7 +193,7 @@ impl Check {
     fn check_unnamed(&mut self, stretch: Extent) -> Result<(), GatewayError> {
         let regions = self.device.map(stretch).map_err(|source| GatewayError::Device {
             name: self.name.clone(),
-            path: self.device.path().to_owned(),
+            path: self.path.clone(),
             source,
         })?;
         for region in regions.iter().filter(|region| region.state == RegionState::Data) {

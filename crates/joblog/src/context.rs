@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::failure::StepError;
 use crate::saga::{output, parsed};
 use crate::session::Session;
-use crate::store::JobRow;
+use crate::store::{JobRow, Lease};
 
 /// The context of one attempt of one step.
 pub struct StepContext {
@@ -38,6 +38,12 @@ impl StepContext {
     #[must_use]
     pub fn job(&self) -> &JobRow {
         &self.job
+    }
+
+    /// The right to write this job: a transaction that checks it cannot be committed by a runner that was taken over.
+    #[must_use]
+    pub fn lease(&self) -> &Lease {
+        self.session.lease()
     }
 
     /// How often the step was begun, this time included: 1 for the first attempt.

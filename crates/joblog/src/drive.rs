@@ -211,7 +211,12 @@ impl Drive {
     async fn finish(&self, status: JobStatus) -> Result<(), JobError> {
         let mut record = self.session.read(JobRecord::clone);
         set_end(&mut record, status, self.session.now());
-        let view = JobView { job: record.job.clone(), steps: record.steps, outcome: status };
+        let view = JobView {
+            job: record.job.clone(),
+            steps: record.steps,
+            outcome: status,
+            lease: self.session.lease().clone(),
+        };
         let mut goes = Goes::begin(RetryPolicy::PATIENT);
         let span = info_span!("finish", job_id = %view.job.id, outcome = %status);
         while let Err(error) = guarded(|| self.saga.finished(&view)).instrument(span.clone()).await {

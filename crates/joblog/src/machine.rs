@@ -69,7 +69,7 @@ fn forward(job: &JobRow, steps: &[StepRow]) -> Action {
     let step = &steps[index];
     match step.status {
         StepStatus::Pending | StepStatus::Running => Action::Run(index),
-        StepStatus::Failed if can_turn_back(step) => Action::TurnBack,
+        StepStatus::Failed if can_turn_back(step) && !is_past_return(steps) => Action::TurnBack,
         // A failure that cannot be undone, or rows no runner leaves behind.
         _ => Action::Finish(JobStatus::NeedsOperator),
     }

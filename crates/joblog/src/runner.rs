@@ -242,7 +242,7 @@ impl Runner {
         let session = self.claim_waiting(job_id).await?;
         let (mut job, steps) = session.read(|record| (record.job.clone(), record.steps.clone()));
         (job.status, job.completed_at) = (JobStatus::Failed, Some(session.now()));
-        let view = JobView { job, steps, outcome: JobStatus::Failed };
+        let view = JobView { job, steps, outcome: JobStatus::Failed, lease: session.lease().clone() };
         if let Err(error) = saga.finished(&view).await {
             session.release().await?;
             let kind = error.kind;
@@ -315,11 +315,11 @@ impl Runner {
         }
     }
 
-    /// Whether another job of its own may begin.
-    pub(crate) fn has_room(&self) -> bool {
+    /// Whether a job that is reserved already may begin.
+    fn has_room(&self) -> bool {
         let running = self.inner.running.lock();
         let counted = running.values().filter(|entry| entry.as_ref().is_none_or(|running| !running.is_child));
-        counted.count() < self.inner.config.max_jobs
+        counted.count() <= self.inner.config.max_jobs
     }
 
     /// Claims a job and runs it in the background; does nothing when it cannot be claimed.

@@ -14,7 +14,7 @@ use crate::context::StepContext;
 use crate::error::JobError;
 use crate::failure::StepError;
 use crate::retry::RetryPolicy;
-use crate::store::{JobRow, StepRow};
+use crate::store::{JobRow, Lease, StepRow};
 
 /// What a step leaves for later steps and for its undo, or why it failed. Made with [`output`].
 pub type StepResult = Result<Value, StepError>;
@@ -118,6 +118,8 @@ pub struct JobView {
     pub steps: Vec<StepRow>,
     /// How it ends: completed, failed, cancelled or needs_operator.
     pub outcome: JobStatus,
+    /// The right to write the job: see [`StepContext::lease`].
+    pub lease: Lease,
 }
 
 impl JobView {

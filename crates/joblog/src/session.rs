@@ -60,6 +60,11 @@ impl Session {
         look(&self.rows.lock())
     }
 
+    /// The right to write the job.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
     /// Cancelled when somebody asked to cancel the job.
     pub fn cancel_token(&self) -> &CancellationToken {
         &self.cancel
@@ -207,6 +212,8 @@ impl Session {
     /// Writes progress as it comes, at most once per interval. Never returns.
     pub async fn report_progress(&self) {
         let mut changes = self.fraction.subscribe();
+        // A step may have spoken before this future was first polled.
+        changes.mark_changed();
         while changes.changed().await.is_ok() {
             let fraction = *changes.borrow_and_update();
             self.save_progress(fraction).await;

@@ -1,4 +1,5 @@
 //! Sagas failed, repeated, cancelled, fenced off and killed at every step, over a store in memory.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 #[path = "sagas/crashes.rs"]
 mod crashes;

@@ -59,8 +59,12 @@ impl Guest {
     pub fn disks(&self) -> Vec<GuestDisk> {
         let state = self.vm.state.lock();
         let own = state.disks.iter().filter_map(|device| Some((device, device.own()?)));
-        own.map(|(device, disk)| GuestDisk { key: device.key, label: device.label.clone(), capacity_bytes: disk.capacity })
-            .collect()
+        own.map(|(device, disk)| GuestDisk {
+            key: device.key,
+            label: device.label.clone(),
+            capacity_bytes: disk.capacity,
+        })
+        .collect()
     }
 
     fn running_disk(&self, key: i32) -> Result<Arc<Disk>, VcenterError> {

@@ -182,7 +182,7 @@ fn install(folder: &Path) -> Result<(), MariaDbError> {
     let output = Command::new("mariadb-install-db")
         .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"])
         .arg(format!("--datadir={}", folder.join("data").display()))
-        .args(["--user=root", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0"])
+        .args(["--user=root", "--innodb-log-file-size=8M", "--innodb-flush-method=nosync"])
         .stdin(Stdio::null())
         .output()
         .map_err(spawn_error("mariadb-install-db"))?;
@@ -205,7 +205,7 @@ fn spawn(folder: &Path, port: u16, tls: Option<&ServerTls>) -> Result<Child, Mar
         .arg(format!("--port={port}"))
         // Small and fast: the data lives as long as the test.
         .args(["--innodb-log-file-size=8M", "--innodb-buffer-pool-size=32M", "--innodb-flush-log-at-trx-commit=0"])
-        .args(["--skip-log-bin", "--performance-schema=OFF", "--max-connections=200"])
+        .args(["--skip-log-bin", "--innodb-flush-method=nosync", "--performance-schema=OFF", "--max-connections=200"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log);

@@ -48,8 +48,8 @@ pub use block_set::Area;
 pub use error::VcenterError;
 pub use injection::{Effect, FaultRule};
 pub use spec::{
-    ControllerKind, DatastoreSpec, DiskSpec, Firmware, NetworkKind, NetworkSpec, NicKind, NicSpec, Tools, VcenterConfig,
-    VmSpec,
+    ControllerKind, DatastoreSpec, DiskSpec, Firmware, NetworkKind, NetworkSpec, NicKind, NicSpec, Tools,
+    VcenterConfig, VmSpec,
 };
 
 use crate::guest::Guest;
@@ -341,3 +341,6 @@ fn set_power(lab: &Lab, vm: &Vm, on: bool) {
     }
     lab.touch();
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! Everything goes over real sockets; bytes are compared with what the guest wrote.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests are tests too")]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
 #[path = "vcenter_clients/files.rs"]
 mod files;

@@ -13,6 +13,8 @@ pub struct Known<'a> {
     pub committed: Option<&'a ChangeId>,
     /// The change id of the new vm_snapshot; none when the disk is not tracked.
     pub current: Option<&'a ChangeId>,
+    /// Whether `*` names all that is allocated: not while the VM has other vm_snapshots, whose links hold data too.
+    pub is_allocation_known: bool,
 }
 
 /// Where the list of bytes comes from.
@@ -47,6 +49,9 @@ pub fn decide(known: Known<'_>) -> Decision {
         }
         (ChangeSource::Compare, Some(_), _) => {
             decision(SyncMode::Compare, Query::Everything, "a comparison was asked for")
+        }
+        (ChangeSource::Cbt, None, Some(_)) if !known.is_allocation_known => {
+            decision(SyncMode::Full, Query::Everything, "first copy of a VM with vm_snapshots of others: the whole disk is read")
         }
         (ChangeSource::Cbt, None, Some(_)) => {
             decision(SyncMode::Full, Query::Allocated, "first copy: what change tracking says is allocated")
@@ -109,9 +114,13 @@ mod tests {
             (Compare, None, Some(&next), SyncMode::Full, Query::Everything),
         ];
         for (requested, committed, current, mode, query) in cases {
-            let decision = decide(Known { requested, committed, current });
+            let decision = decide(Known { requested, committed, current, is_allocation_known: true });
             assert_eq!((decision.mode, &decision.query), (mode, &query), "{requested} {committed:?} {current:?}");
         }
+        let first = Known { requested: Cbt, committed: None, current: Some(&next), is_allocation_known: false };
+        assert_eq!((decide(first).mode, decide(first).query), (SyncMode::Full, Query::Everything));
+        let later = Known { committed: Some(&old), ..first };
+        assert_eq!(decide(later).query, Query::Since(old.clone()), "what changed since a commit is known all the same");
     }
 
     #[test]

@@ -41,13 +41,6 @@ pub enum MoverError {
         /// What it did.
         what: String,
     },
-    /// The changed areas of a disk could not be asked for.
-    #[error("cannot find out which areas of the disk changed")]
-    ChangedAreas {
-        /// What vSphere said.
-        #[source]
-        source: vsphere::VsphereError,
-    },
     /// The source is not as large as the disk it should be.
     #[error("the source shows {found_bytes} bytes where the disk has {capacity_bytes}")]
     SourceSize {
@@ -93,13 +86,6 @@ pub enum MoverError {
         #[source]
         source: nbd::NbdError,
     },
-    /// The TLS connection to the hub failed.
-    #[error("cannot connect to the hub")]
-    Dial {
-        /// What the tunnel said.
-        #[source]
-        source: tunnel::TunnelError,
-    },
     /// A read of the replica failed.
     #[error("cannot read the replica at byte {offset}")]
     ReadTarget {
@@ -126,7 +112,7 @@ pub enum MoverError {
         source: nbd::NbdError,
     },
     /// The digests could not be kept.
-    #[error("cannot write the digests to {path}")]
+    #[error("cannot write the digests to {}", path.display())]
     Digests {
         /// The file.
         path: PathBuf,
@@ -134,12 +120,27 @@ pub enum MoverError {
         #[source]
         source: std::io::Error,
     },
+    /// A worker of the copy ended without a result.
+    #[error("a part of the copy ended unexpectedly")]
+    Worker {
+        /// How.
+        #[source]
+        source: tokio::task::JoinError,
+    },
     /// Somebody asked to stop.
     #[error("the copy was cancelled")]
     Cancelled,
 }
 
 impl MoverError {
+    pub(crate) fn read_target(offset: u64, source: nbd::NbdError) -> Self {
+        Self::ReadTarget { offset, source }
+    }
+
+    pub(crate) fn write_target(offset: u64, source: nbd::NbdError) -> Self {
+        Self::WriteTarget { offset, source }
+    }
+
     pub(crate) fn digests(path: &Path, source: std::io::Error) -> Self {
         Self::Digests { path: path.to_owned(), source }
     }
@@ -149,18 +150,17 @@ impl MoverError {
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::OpenSource { source } | Self::ReadSource { source } => source.kind(),
-            Self::Datastore { source } | Self::ChangedAreas { source } => source.kind(),
+            Self::Datastore { source } => source.kind(),
             Self::SourceNbd { source }
             | Self::OpenTarget { source, .. }
             | Self::ReadTarget { source, .. }
             | Self::WriteTarget { source, .. }
             | Self::Flush { source } => source.kind(),
-            Self::Dial { source } => source.kind(),
             Self::NoConnection { .. } | Self::ServeCommand { .. } => FailureKind::Unavailable,
             Self::SourceSize { .. } | Self::TargetTooSmall { .. } | Self::SizesDiffer { .. } => FailureKind::Invalid,
             Self::TargetReadOnly { .. } | Self::Cancelled => FailureKind::Conflict,
             Self::Digests { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => FailureKind::Exhausted,
-            Self::Digests { .. } => FailureKind::Internal,
+            Self::Digests { .. } | Self::Worker { .. } => FailureKind::Internal,
         }
     }
 
@@ -174,6 +174,12 @@ impl MoverError {
             Self::WriteTarget { source, .. } | Self::Flush { source } if source.kind() == FailureKind::Exhausted => Some(
                 "make room on the storage behind the replica volume, then replicate again: the replica stays marked incomplete until then",
             ),
+            Self::Datastore { source } => source.remedy(),
+            Self::OpenTarget { source, .. }
+            | Self::SourceNbd { source }
+            | Self::ReadTarget { source, .. }
+            | Self::WriteTarget { source, .. }
+            | Self::Flush { source } => source.remedy(),
             Self::SourceSize { .. } => Some("discover the VM again: the disk was resized or replaced"),
             Self::Digests { .. } => Some("make room in the agent's state folder"),
             Self::ServeCommand { .. } => Some("run the command of the agent's configuration by hand and read its output"),

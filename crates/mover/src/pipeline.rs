@@ -1,22 +1,22 @@
 //! Copies one disk: workers take chunks of the plan, read, digest and test for zero leaf by leaf, write, count.
 //!
-//! Bytes in flight are bounded by the number of workers times [`MAX_CHUNK_BYTES`]; a buffer goes from the read to
-//! the write without a copy. Nothing here knows vSphere or TLS.
+//! Bytes in flight are bounded by the number of workers times [`MAX_CHUNK_BYTES`] (twice that in a comparison); a
+//! buffer goes from the read to the write without a copy. Nothing here knows vSphere or TLS.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use api::vma::SyncMode;
 use block::digest::leaf_digest;
 use block::zero::is_zero;
-use futures::future::try_join_all;
 use model::{Extent, LEAF_SIZE_BYTES};
 use nbd::client::Client;
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::digest_file::DigestFile;
 use crate::error::MoverError;
-use crate::plan::{MAX_CHUNK_BYTES, Plan};
+use crate::plan::{Cursor, MAX_CHUNK_BYTES, Plan};
 use crate::progress::DiskProgress;
 use crate::reader::Reader;
 use crate::target::Target;
@@ -43,54 +43,77 @@ pub struct DiskCopy {
 }
 
 impl DiskCopy {
-    /// Runs to the end: when this returns `Ok`, all of it is durable on the hub and every digest is in its file.
+    /// Runs to the end: [`transfer`](Self::transfer), then [`make_durable`](Self::make_durable).
     ///
     /// # Errors
-    /// The first error of any worker; the others stop. The replica is then incomplete.
-    pub async fn run(&self, cancel: &CancellationToken) -> Result<(), MoverError> {
+    /// As for both.
+    pub async fn run(self, cancel: &CancellationToken) -> Result<(), MoverError> {
+        let copy = Arc::new(self);
+        copy.transfer(cancel).await?;
+        copy.make_durable().await
+    }
+
+    /// Reads and writes all of the plan. Nothing of it may be called done before [`make_durable`](Self::make_durable).
+    ///
+    /// # Errors
+    /// The first error of any worker, or `Cancelled`; the other workers are stopped. The replica is then incomplete.
+    pub async fn transfer(self: &Arc<Self>, cancel: &CancellationToken) -> Result<(), MoverError> {
         self.progress.begin(self.plan.bytes_total);
-        for extent in &self.plan.zeroes {
-            if cancel.is_cancelled() {
-                return Err(MoverError::Cancelled);
-            }
-            self.target.zero(*extent).await?;
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(MoverError::Cancelled),
+            transferred = self.move_everything() => transferred,
         }
-        let next = AtomicUsize::new(0);
-        let workers = (self.target.connections() * CHUNKS_PER_CONNECTION).min(self.reader.parallelism()).max(1);
-        try_join_all((0..workers).map(|worker| self.work(worker, &next, cancel))).await?;
+    }
+
+    /// All that was transferred is durable on the hub, and every digest is in its file, when this returns `Ok`.
+    ///
+    /// # Errors
+    /// The hub cannot make it durable, or the digests cannot be written.
+    pub async fn make_durable(&self) -> Result<(), MoverError> {
         self.target.flush().await?;
         self.digests.finish()
     }
 
-    async fn work(&self, worker: usize, next: &AtomicUsize, cancel: &CancellationToken) -> Result<(), MoverError> {
+    async fn move_everything(self: &Arc<Self>) -> Result<(), MoverError> {
+        for extent in &self.plan.zeroes {
+            self.target.zero(*extent).await?;
+        }
+        let workers = (self.target.connections() * CHUNKS_PER_CONNECTION).min(self.reader.parallelism()).max(1);
+        let cursor = Arc::new(Mutex::new(Cursor::default()));
+        // The set stops its workers when it is dropped: at the first error, and when this future is given up.
+        let mut working = JoinSet::new();
+        for worker in 0..workers {
+            let (copy, cursor) = (Arc::clone(self), Arc::clone(&cursor));
+            working.spawn(async move { copy.work(worker, &cursor).await });
+        }
+        while let Some(ended) = working.join_next().await {
+            ended.map_err(|source| MoverError::Worker { source })??;
+        }
+        Ok(())
+    }
+
+    async fn work(&self, worker: usize, cursor: &Mutex<Cursor>) -> Result<(), MoverError> {
         let connection = self.target.connection(worker);
-        let mut buffer = vec![0u8; MAX_CHUNK_BYTES as usize];
-        let mut replica = match self.mode {
-            SyncMode::Compare => vec![0u8; MAX_CHUNK_BYTES as usize],
-            SyncMode::Full | SyncMode::Incremental => Vec::new(),
-        };
-        while let Some(chunk) = self.plan.chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if cancel.is_cancelled() {
-                return Err(MoverError::Cancelled);
-            }
-            let source = &mut buffer[..length_of(*chunk)];
-            self.reader.read_at(chunk.offset, source).await?;
+        let (mut source, mut replica) = (Vec::new(), Vec::new());
+        loop {
+            let Some(chunk) = cursor.lock().next(&self.plan) else { return Ok(()) };
+            source.resize(length_of(chunk), 0);
+            source = self.reader.read_into(chunk.offset, source).await?;
             self.progress.add_read(chunk.length);
             let digests: Vec<[u8; 32]> = source.chunks(LEAF).map(leaf_digest).collect();
             self.digests.append(chunk.offset / LEAF_SIZE_BYTES, &digests)?;
-            let replica = match self.mode {
-                SyncMode::Compare => {
-                    let replica = &mut replica[..source.len()];
-                    let outcome = connection.read(chunk.offset, replica).await;
-                    outcome.map_err(|error| MoverError::read_target(chunk.offset, error))?;
-                    Some(&*replica)
-                }
-                SyncMode::Full | SyncMode::Incremental => None,
+            let compared = if self.mode == SyncMode::Compare {
+                replica.resize(length_of(chunk), 0);
+                let read = connection.read_into(chunk.offset, replica).await;
+                replica = read.map_err(|error| MoverError::read_target(chunk.offset, error))?;
+                Some(replica.as_slice())
+            } else {
+                None
             };
-            let (sent, zero) = write_chunk(connection, *chunk, source, replica).await?;
+            let (sent, zero) = write_chunk(connection, chunk, &source, compared).await?;
             self.progress.add_done(chunk.length, sent, zero);
         }
-        Ok(())
     }
 }
 

@@ -1,4 +1,4 @@
-//! From extents to an ordered list of chunks to read, and to what must be zero. Pure.
+//! From extents to an ordered sequence of chunks to read, and to what must be zero. Pure.
 
 use api::vma::SyncMode;
 use model::extent::{normalise, total_bytes};
@@ -10,13 +10,43 @@ pub const MAX_CHUNK_BYTES: u64 = 1024 * 1024;
 /// What will be done with one disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Read these, in order; each lies on leaf borders (but for the end of the disk) and is at most
-    /// [`MAX_CHUNK_BYTES`] long.
-    pub chunks: Vec<Extent>,
+    /// Read these, in order and apart from each other; each lies on leaf borders (but for the end of the disk).
+    pub extents: Vec<Extent>,
     /// Make these zero without reading: a full copy covers the whole disk.
     pub zeroes: Vec<Extent>,
-    /// Bytes of all chunks.
+    /// Bytes of all extents to read.
     pub bytes_total: u64,
+}
+
+impl Plan {
+    /// What to read, in order, cut to chunks. They are made on the way: a large disk has millions.
+    pub fn chunks(&self) -> impl Iterator<Item = Extent> + '_ {
+        let mut cursor = Cursor::default();
+        std::iter::from_fn(move || cursor.next(self))
+    }
+}
+
+/// How far a plan has been handed out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cursor {
+    extent: usize,
+    offset: u64,
+}
+
+impl Cursor {
+    /// The next chunk of `plan` (always the same one): at most [`MAX_CHUNK_BYTES`] long, and ending at a multiple of it
+    /// where its extent goes on, so that neighbours stay aligned.
+    pub fn next(&mut self, plan: &Plan) -> Option<Extent> {
+        let extent = plan.extents.get(self.extent)?;
+        let from = self.offset.max(extent.offset);
+        let border = (from / MAX_CHUNK_BYTES + 1).saturating_mul(MAX_CHUNK_BYTES);
+        let end = border.min(extent.end());
+        self.offset = end;
+        if end == extent.end() {
+            self.extent += 1;
+        }
+        Some(Extent::new(from, end - from))
+    }
 }
 
 /// Plans one disk of `capacity_bytes`; `extents` are what the change source named, `None` meaning all of it.
@@ -32,20 +62,7 @@ pub fn plan(mode: SyncMode, capacity_bytes: u64, extents: Option<Vec<Extent>>) -
         SyncMode::Full => gaps(&wanted, capacity_bytes),
         SyncMode::Incremental | SyncMode::Compare => Vec::new(),
     };
-    Plan { bytes_total: total_bytes(&wanted), chunks: wanted.iter().flat_map(|e| cut(*e)).collect(), zeroes }
-}
-
-/// Cuts an extent into chunks whose borders are multiples of [`MAX_CHUNK_BYTES`], so that neighbours stay aligned.
-fn cut(extent: Extent) -> impl Iterator<Item = Extent> {
-    let mut offset = extent.offset;
-    std::iter::from_fn(move || {
-        (offset < extent.end()).then(|| {
-            let border = (offset / MAX_CHUNK_BYTES + 1) * MAX_CHUNK_BYTES;
-            let chunk = Extent::new(offset, border.min(extent.end()) - offset);
-            offset = chunk.end();
-            chunk
-        })
-    })
+    Plan { bytes_total: total_bytes(&wanted), extents: wanted, zeroes }
 }
 
 /// What `extents` (normalised) leave free below `capacity_bytes`.
@@ -69,7 +86,7 @@ mod tests {
     #[test]
     fn an_incremental_reads_whole_leaves_only_where_something_changed() {
         let plan = plan(SyncMode::Incremental, 1 << 30, Some(vec![Extent::new(70_000, 10), Extent::new(131_072, 1)]));
-        assert_eq!(plan.chunks, [Extent::new(65_536, 131_072)]);
+        assert_eq!(plan.chunks().collect::<Vec<_>>(), [Extent::new(65_536, 131_072)]);
         assert_eq!((plan.bytes_total, plan.zeroes.len()), (131_072, 0));
     }
 
@@ -81,7 +98,14 @@ mod tests {
 
     #[test]
     fn an_empty_disk_needs_nothing() {
-        assert_eq!(plan(SyncMode::Full, 0, None), Plan { chunks: vec![], zeroes: vec![], bytes_total: 0 });
+        assert_eq!(plan(SyncMode::Full, 0, None), Plan { extents: vec![], zeroes: vec![], bytes_total: 0 });
+    }
+
+    #[test]
+    fn a_huge_disk_takes_no_more_memory_than_its_extents() {
+        let plan = plan(SyncMode::Compare, 62 << 40, None);
+        assert_eq!((plan.extents.len(), plan.zeroes.len()), (1, 0));
+        assert_eq!(plan.chunks().nth(1000), Some(Extent::new(1000 * MAX_CHUNK_BYTES, MAX_CHUNK_BYTES)));
     }
 
     proptest! {
@@ -92,7 +116,7 @@ mod tests {
         ) {
             let extents = pairs.into_iter().map(|(o, l)| Extent::new(o, l)).collect();
             let plan = plan(SyncMode::Full, capacity, Some(extents));
-            let mut all: Vec<_> = plan.chunks.iter().chain(&plan.zeroes).copied().collect();
+            let mut all: Vec<_> = plan.chunks().chain(plan.zeroes.iter().copied()).collect();
             all.sort_unstable();
             let mut at = 0;
             for extent in all {
@@ -101,7 +125,7 @@ mod tests {
                 at = extent.end();
             }
             prop_assert_eq!(at, capacity);
-            for chunk in &plan.chunks {
+            for chunk in plan.chunks() {
                 prop_assert!(chunk.length <= MAX_CHUNK_BYTES);
                 prop_assert_eq!(chunk.offset % LEAF_SIZE_BYTES, 0);
                 prop_assert!(chunk.end() % LEAF_SIZE_BYTES == 0 || chunk.end() == capacity);

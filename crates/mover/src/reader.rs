@@ -21,9 +21,10 @@ pub trait Reader: Send + Sync {
     /// How many reads may be under way at once.
     fn parallelism(&self) -> usize;
 
-    /// Fills `buffer` from `offset`; the range lies within the disk.
+    /// Fills all of `buffer` (its length says how much) from `offset` and gives it back; the range lies within the
+    /// disk.
     ///
     /// # Errors
-    /// When the source cannot be read; nothing of `buffer` may be used then.
-    async fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), MoverError>;
+    /// When the source cannot be read.
+    async fn read_into(&self, offset: u64, buffer: Vec<u8>) -> Result<Vec<u8>, MoverError>;
 }

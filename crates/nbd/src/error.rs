@@ -184,13 +184,15 @@ impl NbdError {
             Self::Refused { code, .. } if *code == option_reply::ERR_UNKNOWN => {
                 Some("List the server's exports (`migratekit nbd info URI`) and use one of their names.")
             }
-            Self::Refused { code, .. } if *code == option_reply::ERR_TLS_REQD => {
-                Some("This server wants TLS inside NBD (STARTTLS), which is not supported; use its plain or tunnelled port.")
-            }
+            Self::Refused { code, .. } if *code == option_reply::ERR_TLS_REQD => Some(
+                "This server wants TLS inside NBD (STARTTLS), which is not supported; use its plain or tunnelled port.",
+            ),
             Self::Remote { errno: Errno::NoSpace, .. } => {
                 Some("Make room on the storage behind the export, then repeat.")
             }
-            Self::Remote { errno: Errno::Io, .. } => Some("Look at the log of the NBD server for its storage's errors."),
+            Self::Remote { errno: Errno::Io, .. } => {
+                Some("Look at the log of the NBD server for its storage's errors.")
+            }
             Self::ConnectionLost { cause } => cause.remedy(),
             _ => None,
         }

@@ -137,9 +137,17 @@ mod tests {
         let cases = [
             ("nbd://host/", NbdUri::tcp("host", 10809, ""), "nbd://host:10809/"),
             ("nbd://host", NbdUri::tcp("host", 10809, ""), "nbd://host:10809/"),
-            ("nbd://10.0.0.1:1234/disk%20one", NbdUri::tcp("10.0.0.1", 1234, "disk one"), "nbd://10.0.0.1:1234/disk%20one"),
+            (
+                "nbd://10.0.0.1:1234/disk%20one",
+                NbdUri::tcp("10.0.0.1", 1234, "disk one"),
+                "nbd://10.0.0.1:1234/disk%20one",
+            ),
             ("nbd://[::1]:10/a/b", NbdUri::tcp("::1", 10, "a/b"), "nbd://[::1]:10/a/b"),
-            ("nbd+unix:///?socket=/run/a.sock", NbdUri::unix(Path::new("/run/a.sock"), ""), "nbd+unix:///?socket=/run/a.sock"),
+            (
+                "nbd+unix:///?socket=/run/a.sock",
+                NbdUri::unix(Path::new("/run/a.sock"), ""),
+                "nbd+unix:///?socket=/run/a.sock",
+            ),
             (
                 "nbd+unix:///x%3F?socket=/run/a%26+b",
                 NbdUri::unix(Path::new("/run/a&+b"), "x?"),

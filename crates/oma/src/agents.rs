@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use api::Client;
 use api::vma::VmaClient;
@@ -84,11 +85,23 @@ impl AgentRegistry {
         }
     }
 
+    /// A client of the agent a row names; where it names none, of the one that is connected.
+    ///
+    /// # Errors
+    /// As [`AgentRegistry::client`] or [`AgentRegistry::only_connected`].
+    pub fn client_of(&self, enrollment_id: Option<&str>) -> Result<VmaClient, OmaError> {
+        match enrollment_id {
+            Some(id) => self.client(id),
+            None => Ok(self.only_connected()?.1),
+        }
+    }
+
     /// Waits until an agent is connected.
     ///
     /// # Errors
-    /// [`OmaError::AgentNotConnected`] when it is not by `deadline`.
-    pub async fn wait_connected(&self, enrollment_id: &str, deadline: Instant) -> Result<VmaClient, OmaError> {
+    /// [`OmaError::AgentNotConnected`] when it still is not after `limit`.
+    pub async fn wait_connected(&self, enrollment_id: &str, limit: Duration) -> Result<VmaClient, OmaError> {
+        let deadline = Instant::now() + limit;
         loop {
             let changed = self.changed.notified();
             if let Ok(client) = self.client(enrollment_id) {

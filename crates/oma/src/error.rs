@@ -195,7 +195,9 @@ impl OmaError {
         match self {
             Self::Listen { .. } => Some("stop the other process that listens there, or change the configuration"),
             Self::StateFile { .. } => Some("check that the service's user may read and write the state folder"),
-            Self::Sealing(_) => Some("restore sealing.key from a backup; without it stored passwords must be entered anew"),
+            Self::Sealing(_) => {
+                Some("restore sealing.key from a backup; without it stored passwords must be entered anew")
+            }
             Self::Peer { .. } => Some("check the addresses in the configuration"),
             Self::Client(_) | Self::Randomness => None,
             Self::Store(error) => error.remedy(),
@@ -213,12 +215,14 @@ impl OmaError {
             Self::WrongSignature { attempts_left: 0 } => Some(NEW_CODE),
             Self::WrongSignature { .. } => Some("sign the nonce with the key of the certificate request"),
             Self::KeyInUse { .. } => Some("remove the agent's enrolment.key or agent.pem and pair it with a fresh key"),
-            Self::EnrollmentState { .. } => Some("look at `migratekit agent list`; pair the agent anew if it is to be used"),
+            Self::EnrollmentState { .. } => {
+                Some("look at `migratekit agent list`; pair the agent anew if it is to be used")
+            }
             Self::OtherKey { .. } => Some("renew with the agent's own key, or pair the agent anew"),
             Self::Invalid { .. } | Self::NotFound { .. } => None,
-            Self::Unauthenticated => {
-                Some("send `Authorization: Bearer <token>`; the first token is in operator.token in the hub's state folder")
-            }
+            Self::Unauthenticated => Some(
+                "send `Authorization: Bearer <token>`; the first token is in operator.token in the hub's state folder",
+            ),
             Self::Forbidden { .. } => Some("use a token with a higher role"),
             Self::Problem(problem) => problem.remedy.as_deref(),
         }

@@ -116,8 +116,7 @@ async fn accept_locally(
         let Some((stream, remote)) = accepted(listener.accept().await).await else { continue };
         // Nagle's algorithm would hold small answers back; without the option they are only slower.
         let _ = stream.set_nodelay(true);
-        let served =
-            serve_connection(stream, router.clone(), Origin { remote, public: false }, shutdown.clone());
+        let served = serve_connection(stream, router.clone(), Origin { remote, public: false }, shutdown.clone());
         connections.spawn(async move {
             served.await;
             drop(place);

@@ -35,12 +35,7 @@ pub use state::OmaState;
 ///
 /// # Errors
 /// When the state folder, an address or the database cannot be used.
-pub async fn run(
-    config: OmaConfig,
-    store: Store,
-    events: Events,
-    shutdown: CancellationToken,
-) -> Result<(), OmaError> {
+pub async fn run(config: OmaConfig, store: Store, events: Events, shutdown: CancellationToken) -> Result<(), OmaError> {
     let front = Front::bind(&config.front_socket(), config.listen).await?;
     auth::create_first_operator(&store, &config.operator_token_file()).await?;
     let state = OmaState::open(config, store, events, register_sagas)?;

@@ -55,7 +55,6 @@ fn domain_routes() -> OpenApiRouter<OmaState> {
 }
 
 /// The router with everything around it.
-#[must_use]
 pub fn router(state: OmaState) -> Router {
     let operators = operator_routes().merge(domain_routes());
     let operators = operators.route_layer(from_fn_with_state(state.clone(), require_operator));

@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, OnceLock};
 
+use crate::sealed_stub::SealingKey;
 use api::gateway::GatewayClient;
 use api::volume::VolumeClient;
 use api::{Client, HttpTransport};
 use joblog::{Events, JobError, Runner, RunnerBuilder, RunnerConfig};
-use crate::sealed_stub::SealingKey;
 use store::Store;
 use time::OffsetDateTime;
 use tunnel::HubIdentity;

@@ -179,8 +179,10 @@ impl Store {
 
     /// Begins a transaction that will write: on SQLite it waits for its turn now instead of failing later.
     pub(crate) async fn begin_write(&self) -> Result<DatabaseTransaction, StoreError> {
-        let options =
-            TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() };
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..Default::default()
+        };
         self.connection.begin_with_options(options).await.map_err(while_doing("begin a transaction"))
     }
 }

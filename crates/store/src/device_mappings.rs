@@ -1,11 +1,11 @@
 //! `device_mappings`: which volume is which device on this machine. The single truth about that; written by the volume
 //! daemon.
 
-use model::status::{LinuxState, OperationMode, VolumeSnapshotStatus};
 use model::id;
+use model::status::{LinuxState, OperationMode, VolumeSnapshotStatus};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
 };
 
 use crate::connect::Store;
@@ -110,7 +110,7 @@ pub async fn record(store: &Store, mapping: &NewMapping) -> Result<DeviceMapping
     let recording = while_doing("record a device mapping");
     let transaction = store.begin_write().await?;
     let query = Entity::find().filter(Column::VolumeUuid.eq(mapping.volume_uuid.as_str()));
-    let known = query.one(&transaction).await.map_err(&recording)?;
+    let known = query.lock_exclusive().one(&transaction).await.map_err(&recording)?;
     let exists = known.is_some();
     let row = refreshed(known, mapping);
     let model = row.clone().into_active_model();
@@ -127,9 +127,8 @@ pub async fn record(store: &Store, mapping: &NewMapping) -> Result<DeviceMapping
 fn refreshed(known: Option<DeviceMapping>, mapping: &NewMapping) -> DeviceMapping {
     let now = Timestamp::now();
     let mapping = mapping.clone();
-    let stays = known
-        .as_ref()
-        .is_some_and(|row| row.vm_id == mapping.vm_id && *row.operation_mode == mapping.operation_mode);
+    let stays =
+        known.as_ref().is_some_and(|row| row.vm_id == mapping.vm_id && *row.operation_mode == mapping.operation_mode);
     let expected = match mapping.operation_mode {
         OperationMode::Oma => LinuxState::Appearing,
         OperationMode::Failover => LinuxState::Absent,
@@ -222,7 +221,10 @@ async fn set(store: &Store, volume_uuid: &str, to: LinuxState, device: Option<&S
         .col_expr(Column::LinuxState, Expr::value(Stored(to)))
         .col_expr(Column::DevicePath, Expr::value(device.map(|seen| seen.device_path.clone())))
         .col_expr(Column::SymlinkPath, Expr::value(device.and_then(|seen| seen.symlink_path.clone())))
-        .col_expr(Column::PersistentDeviceName, Expr::value(device.and_then(|seen| seen.persistent_device_name.clone())))
+        .col_expr(
+            Column::PersistentDeviceName,
+            Expr::value(device.and_then(|seen| seen.persistent_device_name.clone())),
+        )
         .col_expr(Column::RequiresDeviceCorrelation, Expr::value(device.is_none()))
         .col_expr(Column::LastSync, Expr::value(now))
         .col_expr(Column::UpdatedAt, Expr::value(now));

@@ -7,9 +7,7 @@ use std::collections::HashSet;
 
 use model::status::{ContextStatus, DiskSyncStatus, Firmware};
 use model::{id, size};
-use sea_orm::{
-    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect,
-};
+use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect};
 use serde_json::Value;
 
 use crate::connect::Store;
@@ -121,8 +119,12 @@ pub async fn upsert(store: &Store, vm: &DiscoveredVm, assignment: &Assignment) -
         insert.exec_without_returning(&transaction).await.map_err(&writing)?;
     } else {
         let update = row.into_active_model().reset_all();
-        contexts::Entity::update_many().set(update).filter(contexts::Column::ContextId.eq(context_id.as_str()))
-            .exec(&transaction).await.map_err(&writing)?;
+        contexts::Entity::update_many()
+            .set(update)
+            .filter(contexts::Column::ContextId.eq(context_id.as_str()))
+            .exec(&transaction)
+            .await
+            .map_err(&writing)?;
     }
     let removed_disks = write_disks(&transaction, &context_id, &vm.disks, running).await?;
     transaction.commit().await.map_err(&writing)?;

@@ -252,13 +252,7 @@ fn targets() -> Select<Entity> {
             Column::EnrollmentId,
             Column::Metadata,
         ])
-        .columns([
-            Mapping::VolumeUuid,
-            Mapping::DevicePath,
-            Mapping::SymlinkPath,
-            Mapping::Serial,
-            Mapping::LinuxState,
-        ])
+        .columns([Mapping::VolumeUuid, Mapping::DevicePath, Mapping::SymlinkPath, Mapping::Serial, Mapping::LinuxState])
         .column_as(Mapping::SizeBytes, "device_size_bytes")
         .join(JoinType::LeftJoin, entity::Relation::Mapping.def())
 }

@@ -154,7 +154,7 @@ pub async fn start(
     if let Some(row) = Entity::find_by_id(job_id).one(&transaction).await.map_err(&starting)? {
         return Ok(row);
     }
-    let vm = contexts::get(&transaction, context_id).await?;
+    let vm = contexts::lock(&transaction, context_id).await?;
     let row = new_row(job_id, vm, replication_type);
     let insert = Entity::insert(row.clone().into_active_model());
     insert.exec_without_returning(&transaction).await.map_err(&starting)?;
@@ -386,6 +386,8 @@ pub async fn end(store: &Store, job_id: &str, ending: &Ending) -> Result<(), Sto
     let doing = while_doing("end a replication");
     let to = if ending.cancelled { ReplicationStatus::Cancelled } else { ReplicationStatus::Failed };
     let transaction = store.begin_write().await?;
+    let context_id = get(&transaction, job_id).await?.vm_context_id;
+    let vm = contexts::lock(&transaction, &context_id).await?;
     let row = get(&transaction, job_id).await?;
     if *row.status == to {
         return Ok(());
@@ -402,15 +404,13 @@ pub async fn end(store: &Store, job_id: &str, ending: &Ending) -> Result<(), Sto
         .filter(Column::Id.eq(job_id))
         .filter(Column::Status.is_in(may_precede(to)));
     if update.exec(&transaction).await.map_err(&doing)?.rows_affected == 0 {
-        let row = get(&transaction, job_id).await?;
         return Err(refused(WHAT, job_id, Some(row.status), &to));
     }
-    let touched = fail_disks(&transaction, &row.vm_context_id).await?;
+    let touched = fail_disks(&transaction, &context_id).await?;
     nbd_exports::close_of_job(&transaction, job_id).await?;
-    let vm = contexts::get(&transaction, &row.vm_context_id).await?;
     let left = status_after(touched, vm.last_successful_job_id.is_some(), ending.cancelled);
     let end = if ending.cancelled { JobEnd::Cancelled(left) } else { JobEnd::Failed(left) };
-    contexts::release(&transaction, &row.vm_context_id, job_id, end).await?;
+    contexts::release(&transaction, &context_id, job_id, end).await?;
     transaction.commit().await.map_err(&doing)
 }
 
@@ -446,11 +446,7 @@ pub async fn delete(store: &Store, job_id: &str) -> Result<(), StoreError> {
     if !row.status.is_final() {
         return Err(StoreError::conflict(WHAT, job_id, format!("it is {}: cancel it first", *row.status)));
     }
-    Entity::delete_by_id(job_id)
-        .exec(store.connection())
-        .await
-        .map(|_| ())
-        .map_err(while_doing("delete a replication"))
+    Entity::delete_by_id(job_id).exec(store.connection()).await.map(|_| ()).map_err(while_doing("delete a replication"))
 }
 
 #[cfg(test)]

@@ -37,7 +37,8 @@ pub(crate) fn initial_statements(dialect: Dialect) -> Vec<String> {
         known.push(table.name);
         statements.extend(dialect.create_table(table, &known));
     }
-    statements.extend(tables.iter().enumerate().flat_map(|(at, table)| dialect.late_foreign_keys(table, &known[..=at])));
+    statements
+        .extend(tables.iter().enumerate().flat_map(|(at, table)| dialect.late_foreign_keys(table, &known[..=at])));
     statements.extend(views::create_views(dialect));
     statements
 }

@@ -1,5 +1,6 @@
 //! `settings`: documents by key, such as the hub's own name.
 
+use sea_orm::sea_query::OnConflict;
 use sea_orm::{EntityTrait, IntoActiveModel};
 use serde_json::Value;
 
@@ -7,7 +8,7 @@ use crate::connect::Store;
 use crate::error::{StoreError, while_doing};
 use crate::value::Timestamp;
 
-use entity::{Entity, Model};
+use entity::{Column, Entity, Model};
 
 mod entity {
     use sea_orm::entity::prelude::*;
@@ -44,14 +45,9 @@ pub async fn get(store: &Store, key: &str) -> Result<Option<Value>, StoreError> 
 /// # Errors
 /// The database fails.
 pub async fn put(store: &Store, key: &str, value: Value) -> Result<(), StoreError> {
-    let writing = while_doing("write a setting");
     let now = Timestamp::now();
-    let transaction = store.begin_write().await?;
-    let known = Entity::find_by_id(key).one(&transaction).await.map_err(&writing)?;
-    let created_at = known.map_or(now, |row| row.created_at);
-    Entity::delete_by_id(key).exec(&transaction).await.map_err(&writing)?;
-    let row = Model { key: key.to_owned(), value, created_at, updated_at: now };
-    let insert = Entity::insert(row.into_active_model()).exec_without_returning(&transaction);
-    insert.await.map_err(&writing)?;
-    transaction.commit().await.map_err(&writing)
+    let row = Model { key: key.to_owned(), value, created_at: now, updated_at: now };
+    let replace = OnConflict::column(Column::Key).update_columns([Column::Value, Column::UpdatedAt]).to_owned();
+    let put = Entity::insert(row.into_active_model()).on_conflict(replace);
+    put.exec_without_returning(store.connection()).await.map(|_| ()).map_err(while_doing("write a setting"))
 }

@@ -16,8 +16,6 @@ pub(crate) fn may_precede<T: Transitions>(to: T) -> Vec<Stored<T>> {
 pub(crate) fn refused<T: Display>(what: &'static str, id: &str, from: Option<Stored<T>>, to: &T) -> StoreError {
     match from {
         None => StoreError::not_found(what, id),
-        Some(from) => {
-            StoreError::Transition { what, id: id.to_owned(), from: from.0.to_string(), to: to.to_string() }
-        }
+        Some(from) => StoreError::Transition { what, id: id.to_owned(), from: from.0.to_string(), to: to.to_string() },
     }
 }

@@ -3,7 +3,8 @@
 use model::status::{ContextStatus, VolumeState};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect,
 };
 use serde_json::Value;
 
@@ -121,6 +122,14 @@ pub(crate) async fn get(connection: &impl ConnectionTrait, context_id: &str) -> 
     row.ok_or_else(|| StoreError::not_found(WHAT, context_id))
 }
 
+/// The context with this id, locked until the transaction ends. Whoever writes a VM and what hangs on it begins with
+/// this, so that two of them wait for each other instead of running into a deadlock.
+pub(crate) async fn lock(transaction: &DatabaseTransaction, context_id: &str) -> Result<VmContext, StoreError> {
+    let query = Entity::find_by_id(context_id).lock_exclusive();
+    let row = query.one(transaction).await.map_err(while_doing("lock a VM"))?;
+    row.ok_or_else(|| StoreError::not_found(WHAT, context_id))
+}
+
 /// The context with this id, else the only one with this name.
 ///
 /// # Errors
@@ -235,11 +244,7 @@ pub async fn set_last_operation(store: &Store, context_id: &str, summary: Value)
 }
 
 /// Makes `job_id` the running replication; a second one at the same time is refused.
-pub(crate) async fn take(
-    connection: &impl ConnectionTrait,
-    context_id: &str,
-    job_id: &str,
-) -> Result<(), StoreError> {
+pub(crate) async fn take(connection: &impl ConnectionTrait, context_id: &str, job_id: &str) -> Result<(), StoreError> {
     let now = Timestamp::now();
     let update = Entity::update_many()
         .col_expr(Column::CurrentJobId, Expr::value(job_id))
@@ -332,7 +337,7 @@ pub struct Forget {
 pub async fn delete(store: &Store, context_id: &str, forget: Forget) -> Result<(), StoreError> {
     let deleting = while_doing("delete a VM");
     let transaction = store.begin_write().await?;
-    let row = get(&transaction, context_id).await?;
+    let row = lock(&transaction, context_id).await?;
     if let Some(job_id) = row.current_job_id {
         return Err(StoreError::conflict(WHAT, row.vm_name, format!("{job_id} replicates it")));
     }

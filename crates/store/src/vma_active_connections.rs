@@ -3,9 +3,7 @@
 use model::id;
 use model::status::ConnectionStatus;
 use sea_orm::sea_query::Expr;
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter};
 
 use crate::connect::Store;
 use crate::error::{StoreError, while_doing};

@@ -5,6 +5,7 @@ use model::status::{AuditEvent, ConnectionStatus, EnrollmentStatus, Transitions}
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
+    QuerySelect,
 };
 use serde_json::json;
 use time::OffsetDateTime;
@@ -138,7 +139,11 @@ async fn drop_abandoned(transaction: &DatabaseTransaction, fingerprint: &str) ->
     let known = Entity::find().filter(Column::VmaFingerprint.eq(fingerprint)).one(transaction);
     let Some(row) = known.await.map_err(&dropping)? else { return Ok(()) };
     if matches!(*row.status, EnrollmentStatus::Approved | EnrollmentStatus::Revoked) {
-        return Err(StoreError::conflict(WHAT, row.id, format!("this key belongs to an agent that is {}", *row.status)));
+        return Err(StoreError::conflict(
+            WHAT,
+            row.id,
+            format!("this key belongs to an agent that is {}", *row.status),
+        ));
     }
     Entity::delete_by_id(row.id).exec(transaction).await.map(|_| ()).map_err(dropping)
 }
@@ -220,7 +225,8 @@ pub async fn decide(
     let now = Timestamp::from(now);
     let to = decision.to;
     let transaction = store.begin_write().await?;
-    let before = get(&transaction, enrollment_id).await?;
+    let before = Entity::find_by_id(enrollment_id).lock_exclusive().one(&transaction).await.map_err(&deciding)?;
+    let before = before.ok_or_else(|| StoreError::not_found(WHAT, enrollment_id))?;
     let lives_on = matches!(to, EnrollmentStatus::AwaitingApproval | EnrollmentStatus::Approved);
     if lives_on && before.expires_at <= now {
         return Err(StoreError::conflict(WHAT, enrollment_id, "its enrolment has expired: pair it again"));

@@ -212,7 +212,8 @@ pub async fn begin(store: &Store, operation_id: &str) -> Result<OperationLease, 
     let beginning = while_doing("begin a volume operation");
     let to = OperationStatus::Executing;
     let transaction = store.begin_write().await?;
-    let before = get(&transaction, operation_id).await?;
+    let before = Entity::find_by_id(operation_id).lock_exclusive().one(&transaction).await.map_err(&beginning)?;
+    let before = before.ok_or_else(|| StoreError::not_found(WHAT, operation_id))?;
     let update = Entity::update_many()
         .col_expr(Column::Status, Expr::value(Stored(to)))
         .col_expr(Column::Fence, Expr::col(Column::Fence).add(1))

@@ -127,7 +127,8 @@ impl Areas {
         // Half the limit, so that the next answers do not bring us back here at once.
         while self.extents.len() > limit / 2 && self.granule_bytes < self.capacity_bytes {
             self.granule_bytes = self.granule_bytes.saturating_mul(2);
-            let aligned = self.extents.iter().filter_map(|area| area.align_out(self.granule_bytes, self.capacity_bytes));
+            let aligned =
+                self.extents.iter().filter_map(|area| area.align_out(self.granule_bytes, self.capacity_bytes));
             self.extents = normalise(aligned.collect());
         }
     }

@@ -107,19 +107,50 @@ impl Fault {
                 FailureKind::Forbidden
             }
             "ManagedObjectNotFound" | "NotFound" | "FileNotFound" => FailureKind::NotFound,
-            "InvalidArgument" | "InvalidName" | "NotSupported" | "MethodNotFound" | "InvalidRequest" | "InvalidType"
-            | "InvalidProperty" | "SnapshotNoChange" | "MultipleSnapshotsNotSupported" | "InvalidDeviceSpec"
+            "InvalidArgument"
+            | "InvalidName"
+            | "NotSupported"
+            | "MethodNotFound"
+            | "InvalidRequest"
+            | "InvalidType"
+            | "InvalidProperty"
+            | "SnapshotNoChange"
+            | "MultipleSnapshotsNotSupported"
+            | "InvalidDeviceSpec"
             | "VersionMismatchFaultCode" => FailureKind::Invalid,
-            "InvalidPowerState" | "InvalidState" | "DuplicateName" | "AlreadyExists" | "FileAlreadyExists"
-            | "RequestCanceled" | "VmConfigFault" | "FileFault" | "CannotAccessFile" | "ToolsUnavailable"
-            | "ApplicationQuiesceFault" | "FilesystemQuiesceFault" | "SnapshotFault" | "QuestionPending" => {
-                FailureKind::Conflict
-            }
-            "TooManySnapshotLevels" | "NoDiskSpace" | "InsufficientResourcesFault" | "InsufficientCpuResourcesFault"
-            | "InsufficientMemoryResourcesFault" | "FileTooLarge" | "OutOfBounds" => FailureKind::Exhausted,
-            "TaskInProgress" | "ConcurrentAccess" | "FileLocked" | "HostNotConnected" | "HostNotReachable"
-            | "HostCommunication" | "HostConnectFault" | "Timedout" | "VimFault" | "InvalidCollectorVersion"
-            | "ResourceInUse" | "GenericVmConfigFault" => FailureKind::Unavailable,
+            "InvalidPowerState"
+            | "InvalidState"
+            | "DuplicateName"
+            | "AlreadyExists"
+            | "FileAlreadyExists"
+            | "RequestCanceled"
+            | "VmConfigFault"
+            | "FileFault"
+            | "CannotAccessFile"
+            | "ToolsUnavailable"
+            | "ApplicationQuiesceFault"
+            | "FilesystemQuiesceFault"
+            | "SnapshotFault"
+            | "QuestionPending" => FailureKind::Conflict,
+            "TooManySnapshotLevels"
+            | "NoDiskSpace"
+            | "InsufficientResourcesFault"
+            | "InsufficientCpuResourcesFault"
+            | "InsufficientMemoryResourcesFault"
+            | "FileTooLarge"
+            | "OutOfBounds" => FailureKind::Exhausted,
+            "TaskInProgress"
+            | "ConcurrentAccess"
+            | "FileLocked"
+            | "HostNotConnected"
+            | "HostNotReachable"
+            | "HostCommunication"
+            | "HostConnectFault"
+            | "Timedout"
+            | "VimFault"
+            | "InvalidCollectorVersion"
+            | "ResourceInUse"
+            | "GenericVmConfigFault" => FailureKind::Unavailable,
             _ => FailureKind::Internal,
         }
     }

@@ -7,8 +7,8 @@ mod list;
 mod machine;
 mod names;
 
-use model::status::Firmware;
 use model::ChangeId;
+use model::status::Firmware;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 

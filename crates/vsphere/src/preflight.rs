@@ -111,7 +111,8 @@ fn tracking(vm: &VirtualMachine, list: &mut Vec<Finding>) {
     use Severity::{Info, Warning};
     let too_old = vm.hardware_version.filter(|&version| version < FIRST_TRACKING_HARDWARE_VERSION);
     if let Some(version) = too_old {
-        let message = format!("virtual hardware version {version} has no change tracking: every cycle compares everything");
+        let message =
+            format!("virtual hardware version {version} has no change tracking: every cycle compares everything");
         list.push(about(Warning, "hardware_version_old", message, "upgrade the virtual hardware while the VM is off"));
     } else if !vm.change_tracking_supported {
         let message = "the platform cannot track changes of this VM: every cycle compares everything";
@@ -143,7 +144,8 @@ fn about_disk(disk: &VirtualDisk, vm: &VirtualMachine, list: &mut Vec<Finding>) 
     };
     let label = &disk.label;
     if disk.rdm_mode == Some(RdmMode::Physical) {
-        let message = format!("{label} is a raw device in physical mode: it has neither vm_snapshots nor change tracking");
+        let message =
+            format!("{label} is a raw device in physical mode: it has neither vm_snapshots nor change tracking");
         found(Blocker, "disk_rdm_physical", message, "change the mapping to virtual mode, or copy it within the guest");
     } else if disk.rdm_mode == Some(RdmMode::Virtual) {
         let message = format!("{label} is a raw device in virtual mode: the folder reader cannot read it");

@@ -173,7 +173,11 @@ impl VimSession {
         if !first.as_ref().is_err_and(|error| error.is_fault("NotAuthenticated")) {
             return first;
         }
-        tracing::info!(host = self.host(), method = request.method(), "the vSphere session had ended; logging in again");
+        tracing::info!(
+            host = self.host(),
+            method = request.method(),
+            "the vSphere session had ended; logging in again"
+        );
         if !self.renew(generation).await? {
             return first;
         }

@@ -132,7 +132,8 @@ mod tests {
 
     #[test]
     fn requests_follow_the_wsdl_and_only_the_harmless_one_is_repeatable() {
-        let spec = VmSnapshotSpec { name: "migratekit-50% a/b".to_owned(), description: "<x>".to_owned(), quiesce: true };
+        let spec =
+            VmSnapshotSpec { name: "migratekit-50% a/b".to_owned(), description: "<x>".to_owned(), quiesce: true };
         let create = create_request("CreateSnapshot_Task", &MoRef::vm("vm-1"), &spec);
         assert_eq!(order(&create), ["_this", "name", "description", "memory", "quiesce"]);
         assert!(create.envelope().contains("<name>migratekit-50%25 a%2fb</name><description>&lt;x&gt;</description>"));

@@ -7,8 +7,8 @@ mod read;
 mod write;
 
 pub use element::{Element, Namespace};
-pub use read::{MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_ELEMENTS, SoapError, parse};
 pub(crate) use read::{Answer, answer};
+pub use read::{MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_ELEMENTS, SoapError, parse};
 pub(crate) use write::Request;
 
 #[cfg(test)]

@@ -198,8 +198,9 @@ impl Watch<'_> {
         const CREATE: &str = "CreatePropertyCollector";
         let shared = &self.session.service().property_collector;
         let created = self.session.call(Request::new(CREATE, shared)).await?;
-        let collector =
-            created.reference_of("returnval").ok_or_else(|| VsphereError::unexpected(CREATE, "it names no collector"))?;
+        let collector = created
+            .reference_of("returnval")
+            .ok_or_else(|| VsphereError::unexpected(CREATE, "it names no collector"))?;
         self.session.call(create_filter_request(&collector, self.task)).await?;
         Ok(Subscription { collector, version: String::new() })
     }

@@ -174,11 +174,12 @@ pub(crate) fn refusal(error: &reqwest::Error) -> Option<Refusal> {
         if let Some(tls) = error.downcast_ref::<rustls::Error>() {
             return refusal_of_tls(tls);
         }
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            return refusal_of_tls(tls);
-        }
-        next = error.source();
+        // An I/O error leaves out what it wraps when it is asked for its source.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
     }
     None
 }
@@ -213,7 +214,8 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let refuse = |refusal| rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refusal))));
+        let refuse =
+            |refusal| rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refusal))));
         match &self.policy {
             Policy::Pinned(expected) => {
                 let found = expected.of_same_algorithm(end_entity);

@@ -178,7 +178,7 @@ async fn a_short_outage_loses_nothing_and_a_long_one_is_counted() {
         }
         shutdown.cancel();
         writing.await.unwrap();
-        let kept = log.kept.lock();
+        let kept = log.kept.lock().clone();
         assert_eq!(kept.iter().map(|event| &event.attrs).collect::<Vec<&Value>>(), [&expected]);
         let JobEvent::Log(row) = heard.recv().await.unwrap() else { panic!("not a log event") };
         assert_eq!((row.id, &row.attrs), (1, &expected), "listeners hear what is stored, with its id");

@@ -168,7 +168,8 @@ pub fn live(store: &Arc<MemoryStore>, world: &Arc<World>, line: Line, job_id: &s
                 // Refused when it is too late for it, which is fine.
                 let _ = runner.cancel(job_id).await;
             }
-            runner.wait(job_id).await.unwrap();
+            // The line may be down just now.
+            while runner.wait(job_id).await.is_err() {}
         };
         let died = tokio::select! {
             () = runner.run(shutdown) => false,

@@ -75,7 +75,7 @@ async fn every_step_stays_unavailable() {
         // Whether a pivot that cannot be reached has happened is unknown: neither way is safe.
         let expected = if index < PIVOT { JobStatus::Failed } else { JobStatus::NeedsOperator };
         assert_eq!(job.status, expected, "{step}");
-        assert_eq!(world.calls().iter().filter(|call| call == &step).count(), 4, "bounded");
+        assert_eq!(world.calls().iter().filter(|call| *call == step).count(), 4, "bounded");
     }
 }
 

@@ -216,7 +216,11 @@ struct ScatterRequest {
     scatter: Scatter,
 }
 
-async fn scatter(State(shared): State<Shared>, Path(name): Path<String>, Json(wanted): Json<ScatterRequest>) -> Outcome {
+async fn scatter(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    Json(wanted): Json<ScatterRequest>,
+) -> Outcome {
     let offsets = on_guest(&shared, &name, move |guest| guest.scatter(wanted.disk_key, wanted.scatter)).await?;
     let bytes = offsets.len() as u64 * crate::guest::SCATTER_BLOCK_BYTES;
     Ok(Json(json!({ "bytes_written": bytes, "offsets": offsets })))

@@ -75,10 +75,7 @@ impl Tracker {
 
     /// Notes a write.
     pub(crate) fn record(&mut self, offset: u64, length: u64) {
-        self.dirty
-            .entry(self.sequence)
-            .or_insert_with(|| BlockSet::new(GRAIN_BYTES))
-            .insert_bytes(offset, length);
+        self.dirty.entry(self.sequence).or_insert_with(|| BlockSet::new(GRAIN_BYTES)).insert_bytes(offset, length);
     }
 
     /// Ends the current sequence and gives the point that stands for everything written so far.
@@ -147,7 +144,8 @@ pub(crate) fn page(areas: &[Area], start_offset: u64, capacity: u64, limit: usiz
 mod tests {
     use super::*;
 
-    const EPOCH: [u8; 16] = [0x52, 0xde, 0xc0, 0xd9, 0xb9, 0x43, 0x9d, 0x10, 0x61, 0xd5, 0x4c, 0x1b, 0xe9, 0x7b, 0x65, 0x63];
+    const EPOCH: [u8; 16] =
+        [0x52, 0xde, 0xc0, 0xd9, 0xb9, 0x43, 0x9d, 0x10, 0x61, 0xd5, 0x4c, 0x1b, 0xe9, 0x7b, 0x65, 0x63];
 
     #[test]
     fn points_have_vmwares_text_form() {

@@ -216,9 +216,9 @@ pub(crate) fn disk_object(
         DiskFile::Own(own) => (own.links_as_of(vm_snapshot), own.uuid.clone()),
         DiskFile::Foreign { path, uuid, .. } => (vec![path.clone()], uuid.clone()),
     };
-    let backing = links.into_iter().fold(None, |parent: Option<Object>, path| {
-        Some(backing_object(disk, path, &uuid, datastore, parent))
-    });
+    let backing = links
+        .into_iter()
+        .fold(None, |parent: Option<Object>, path| Some(backing_object(disk, path, &uuid, datastore, parent)));
     let backing = match (backing, change_id) {
         (Some(backing), Some(change_id)) => Some(backing.with("changeId", change_id)),
         (backing, _) => backing,
@@ -324,9 +324,10 @@ mod tests {
         assert_eq!(disk_key(ControllerKind::ParaVirtual, 0, 0), 2000);
         assert_eq!(disk_key(ControllerKind::LsiLogic, 1, 3), 2019);
         assert_eq!(disk_key(ControllerKind::Sata, 0, 1), 16_001);
-        assert_eq!((0..9).map(|index| unit_number(ControllerKind::ParaVirtual, index)).collect::<Vec<_>>(), [
-            0, 1, 2, 3, 4, 5, 6, 8, 9
-        ]);
+        assert_eq!(
+            (0..9).map(|index| unit_number(ControllerKind::ParaVirtual, index)).collect::<Vec<_>>(),
+            [0, 1, 2, 3, 4, 5, 6, 8, 9]
+        );
         assert_eq!(unit_number(ControllerKind::Sata, 7), 7);
     }
 

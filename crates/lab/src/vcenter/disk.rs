@@ -69,13 +69,7 @@ impl Disk {
     /// Opens the base file; deltas go to `directory`.
     pub(crate) fn open(place: DiskPlace, base: &Path, directory: &Path, capacity: u64) -> io::Result<Self> {
         let chain = DiskChain::open(base, directory, &place.stem, capacity)?;
-        let state = DiskState {
-            chain,
-            frozen_by: Vec::new(),
-            tracker: None,
-            consolidating: None,
-            omission: None,
-        };
+        let state = DiskState { chain, frozen_by: Vec::new(), tracker: None, consolidating: None, omission: None };
         Ok(Self {
             uuid: place.uuid,
             datastore: place.datastore,
@@ -222,7 +216,11 @@ impl Disk {
     }
 
     /// Areas changed between two points; `until` `None` means up to now.
-    pub(crate) fn changed(&self, from: TrackedPoint, until: Option<TrackedPoint>) -> Option<Result<Vec<Area>, TrackingRefusal>> {
+    pub(crate) fn changed(
+        &self,
+        from: TrackedPoint,
+        until: Option<TrackedPoint>,
+    ) -> Option<Result<Vec<Area>, TrackingRefusal>> {
         let state = self.read_lock();
         let tracker = state.tracker.as_ref()?;
         let grains = tracker.changed(from, until.unwrap_or_else(|| tracker.now()));

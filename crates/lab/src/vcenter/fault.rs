@@ -59,7 +59,10 @@ impl Fault {
     pub(crate) fn not_found_reference(object: &MoRef) -> Self {
         Self::new(
             "ManagedObjectNotFound",
-            format!("The object '{}:{}' has already been deleted or has not been completely created", object.kind, object.id),
+            format!(
+                "The object '{}:{}' has already been deleted or has not been completely created",
+                object.kind, object.id
+            ),
         )
         .with("obj", object)
     }

@@ -122,7 +122,8 @@ fn descriptor(disk: &Disk, file: &str) -> String {
     let links = links_of(disk);
     let position = links.iter().position(|name| name == file).unwrap_or_default();
     let stem = file.trim_end_matches(".vmdk");
-    let content_id = |link: usize| format!("{:08x}", 0x1234_5670_u32.wrapping_add(u32::try_from(link).unwrap_or_default()));
+    let content_id =
+        |link: usize| format!("{:08x}", 0x1234_5670_u32.wrapping_add(u32::try_from(link).unwrap_or_default()));
     let parent = position.checked_sub(1).and_then(|below| links.get(below).map(|name| (below, name)));
     let (kind, extent, parent_id, hint) = match parent {
         None => ("vmfs", format!("RW {sectors} VMFS \"{stem}-flat.vmdk\""), "ffffffff".to_owned(), String::new()),
@@ -174,10 +175,8 @@ fn flat(lab: Arc<Lab>, disk: Arc<Disk>, method: &Method, headers: &HeaderMap, cu
     answer.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     answer.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     answer.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    if status == StatusCode::PARTIAL_CONTENT {
-        if let Ok(value) = HeaderValue::from_str(&content_range) {
-            answer.insert(header::CONTENT_RANGE, value);
-        }
+    if let (StatusCode::PARTIAL_CONTENT, Ok(value)) = (status, HeaderValue::from_str(&content_range)) {
+        answer.insert(header::CONTENT_RANGE, value);
     }
     response
 }

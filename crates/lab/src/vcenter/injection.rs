@@ -158,7 +158,8 @@ mod tests {
     #[test]
     fn task_faults_wait_for_the_task() {
         let injections = Injections::default();
-        let rule = r#"{"method":"CreateSnapshot_Task","what":{"effect":"task_fault","fault":"ApplicationQuiesceFault"}}"#;
+        let rule =
+            r#"{"method":"CreateSnapshot_Task","what":{"effect":"task_fault","fault":"ApplicationQuiesceFault"}}"#;
         injections.add(serde_json::from_str(rule).unwrap());
         assert_eq!(injections.take("CreateSnapshot_Task"), None);
         assert_eq!(injections.take_task_fault("CreateSnapshot_Task").unwrap().type_name, "ApplicationQuiesceFault");

@@ -110,12 +110,14 @@ impl Inventory {
 
     /// Children in the sense of inventory paths and container views.
     pub(crate) fn children(&self, moref: &MoRef) -> Vec<MoRef> {
-        let below = ["childEntity", "vmFolder", "hostFolder", "datastoreFolder", "networkFolder", "host", "resourcePool"];
+        // Datastores and networks have a `host` list too; only a compute resource's is downwards.
+        let is_compute = moref.kind.ends_with("ComputeResource");
+        let leads_down = |name: &str| match name {
+            "host" | "resourcePool" => is_compute,
+            _ => matches!(name, "childEntity" | "vmFolder" | "hostFolder" | "datastoreFolder" | "networkFolder"),
+        };
         let own = self.entities.get(moref).map(|entity| entity.properties.as_slice()).unwrap_or_default();
-        own.iter()
-            .filter(|(name, _)| below.contains(name) && !(*name == "host" && !moref.kind.ends_with("ComputeResource")))
-            .flat_map(|(_, value)| value.references())
-            .collect()
+        own.iter().filter(|(name, _)| leads_down(name)).flat_map(|(_, value)| value.references()).collect()
     }
 
     /// Everything below a container, for a container view.
@@ -136,9 +138,8 @@ impl Inventory {
     pub(crate) fn by_path(&self, path: &str) -> Option<MoRef> {
         let mut current = self.root();
         for part in path.split('/').filter(|part| !part.is_empty()) {
-            let matches = |child: &MoRef| {
-                matches!(self.property(child, "name"), Some(Value::Text(name)) if name == part)
-            };
+            let matches =
+                |child: &MoRef| matches!(self.property(child, "name"), Some(Value::Text(name)) if name == part);
             current = self.children(&current).into_iter().find(matches)?;
         }
         Some(current)

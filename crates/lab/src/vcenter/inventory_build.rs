@@ -105,7 +105,12 @@ impl Builder<'_> {
         ];
         let above = if parent == datacenter { root } else { parent };
         self.inventory.add(&datacenter, &config.datacenter, Some(&above), properties);
-        self.inventory.add(&vm_folder, "vm", Some(&datacenter), folder_properties(&["Folder", "VirtualMachine"], Vec::new()));
+        self.inventory.add(
+            &vm_folder,
+            "vm",
+            Some(&datacenter),
+            folder_properties(&["Folder", "VirtualMachine"], Vec::new()),
+        );
         let host = hosts.first().cloned().ok_or_else(|| VcenterError::Config("there is no host".to_owned()))?;
         self.add_parent(&host_folder, &datacenter);
         self.add_parent(&store_folder, &datacenter);
@@ -391,13 +396,17 @@ impl Builder<'_> {
         make_folder(&directory)?;
         let base = disk.image.clone().unwrap_or_else(|| directory.join(format!("{stem}-flat.vmdk")));
         let place = DiskPlace {
-            uuid: format!("6000C29{}", stable_uuid("disk", &format!("{}/{index}", spec.name)).get(7..).unwrap_or_default()),
+            uuid: format!(
+                "6000C29{}",
+                stable_uuid("disk", &format!("{}/{index}", spec.name)).get(7..).unwrap_or_default()
+            ),
             datastore: store.name.clone(),
             folder,
             stem,
             allocation_known: store.kind == "VMFS",
         };
-        Disk::open(place, &base, &directory, disk.capacity_bytes).map_err(VcenterError::file("open the disk file", base))
+        Disk::open(place, &base, &directory, disk.capacity_bytes)
+            .map_err(VcenterError::file("open the disk file", base))
     }
 
     /// Tells hosts, pools, datastores and networks which VMs use them.

@@ -51,9 +51,7 @@ impl Sight<'_> {
             ("ServiceInstance", "serverClock") => Some(self.lab.now().into()),
             ("SessionManager", "currentSession") => Some(self.session.to_object().into()),
             ("SessionManager", "defaultLocale") => Some("en".into()),
-            ("SessionManager", "sessionList") => {
-                Some(Value::objects("UserSession", [self.session.to_object()]))
-            }
+            ("SessionManager", "sessionList") => Some(Value::objects("UserSession", [self.session.to_object()])),
             _ => self.lab.inventory.property(object, name),
         }
     }
@@ -163,7 +161,9 @@ fn path_exists(type_name: &str, parts: &[&str]) -> bool {
         return true;
     }
     match schema.field(type_name, first) {
-        Some(field) => rest.is_empty() || (!field.many && field.type_name != "ref" && path_exists(&field.type_name, rest)),
+        Some(field) => {
+            rest.is_empty() || (!field.many && field.type_name != "ref" && path_exists(&field.type_name, rest))
+        }
         None => false,
     }
 }
@@ -193,7 +193,8 @@ impl<'a> Walk<'a> {
         }
         for set in owner.children_named("selectSet") {
             let Some(traversal) = self.resolve(set) else { continue };
-            let (type_name, path) = (traversal.text_of("type").unwrap_or_default(), traversal.text_of("path").unwrap_or_default());
+            let (type_name, path) =
+                (traversal.text_of("type").unwrap_or_default(), traversal.text_of("path").unwrap_or_default());
             let step = (object.clone(), format!("{type_name}.{path}"));
             if !Schema::get().is_a(&object.kind, type_name) || !self.seen.insert(step) {
                 continue;

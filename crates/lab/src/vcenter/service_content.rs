@@ -10,7 +10,8 @@ pub(crate) const PROPERTY_COLLECTOR: &str = "propertyCollector";
 pub(crate) const API_VERSION: &str = "8.0.3.0";
 /// Versions it also accepts in `SOAPAction`.
 const PRIOR_VERSIONS: [&str; 12] = [
-    "8.0.2.0", "8.0.1.0", "8.0.0.1", "8.0.0.0", "7.0.3.0", "7.0.2.0", "7.0.1.0", "7.0.0.0", "6.7.3", "6.7", "6.5", "6.0",
+    "8.0.2.0", "8.0.1.0", "8.0.0.1", "8.0.0.0", "7.0.3.0", "7.0.2.0", "7.0.1.0", "7.0.0.0", "6.7.3", "6.7", "6.5",
+    "6.0",
 ];
 
 /// Type, id and the `ServiceContent` field of each singleton.

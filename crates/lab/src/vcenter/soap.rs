@@ -129,7 +129,10 @@ fn check_value(owner: &str, field: &Field, element: &Element) -> Result<(), Faul
         _ => true,
     };
     if !well_formed {
-        return Err(Fault::invalid_request(format!("\"{text}\" is not a {} in {owner}.{}", field.type_name, field.name)));
+        return Err(Fault::invalid_request(format!(
+            "\"{text}\" is not a {} in {owner}.{}",
+            field.type_name, field.name
+        )));
     }
     let schema = Schema::get();
     let actual = element.xsi_type.as_deref().unwrap_or(&field.type_name);

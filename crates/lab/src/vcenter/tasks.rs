@@ -106,7 +106,14 @@ pub(crate) struct Tasks {
 
 impl Tasks {
     /// Registers a new queued task.
-    pub(crate) fn queue(&self, method: &str, entity: MoRef, entity_name: &str, user: &str, now: OffsetDateTime) -> Arc<Task> {
+    pub(crate) fn queue(
+        &self,
+        method: &str,
+        entity: MoRef,
+        entity_name: &str,
+        user: &str,
+        now: OffsetDateTime,
+    ) -> Arc<Task> {
         let number = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         let task = Arc::new(Task {
             moref: MoRef::new("Task", format!("task-{number}")),

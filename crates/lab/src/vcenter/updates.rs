@@ -118,8 +118,10 @@ fn differences(before: &mut Told, now: &Told, room: &mut usize) -> Vec<String> {
     let mut updates = Vec::new();
     for (object, properties) in now {
         let known = before.get(object);
-        let changed: Vec<_> = properties.iter().filter(|(path, value)| known.and_then(|k| k.get(*path)) != Some(value)).collect();
-        let unset: Vec<_> = known.iter().flat_map(|k| k.keys()).filter(|path| !properties.contains_key(*path)).collect();
+        let changed: Vec<_> =
+            properties.iter().filter(|(path, value)| known.and_then(|k| k.get(*path)) != Some(value)).collect();
+        let unset: Vec<_> =
+            known.iter().flat_map(|k| k.keys()).filter(|path| !properties.contains_key(*path)).collect();
         if known.is_some() && changed.is_empty() && unset.is_empty() {
             continue;
         }
@@ -129,7 +131,10 @@ fn differences(before: &mut Told, now: &Told, room: &mut usize) -> Vec<String> {
         *room -= 1;
         let mut out = head(if known.is_some() { "modify" } else { "enter" }, object);
         for (path, value) in changed {
-            out.push_str(&format!("<changeSet><name>{}</name><op>assign</op>{value}</changeSet>", escape(path.as_str())));
+            out.push_str(&format!(
+                "<changeSet><name>{}</name><op>assign</op>{value}</changeSet>",
+                escape(path.as_str())
+            ));
         }
         for path in unset {
             out.push_str(&format!("<changeSet><name>{}</name><op>assign</op></changeSet>", escape(path.as_str())));
@@ -171,7 +176,9 @@ mod tests {
     fn told(entries: &[(&str, &str)]) -> Told {
         entries
             .iter()
-            .map(|(id, value)| (MoRef::new("Task", *id), Rendered::from([("info.state".to_owned(), (*value).to_owned())])))
+            .map(|(id, value)| {
+                (MoRef::new("Task", *id), Rendered::from([("info.state".to_owned(), (*value).to_owned())]))
+            })
             .collect()
     }
 

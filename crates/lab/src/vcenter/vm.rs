@@ -268,7 +268,10 @@ impl Vm {
             return Some(Fault::invalid_power_state(Some("poweredOff"), "poweredOff"));
         }
         (!self.tools_running(&state)).then(|| {
-            Fault::new("ToolsUnavailable", "Cannot complete operation because VMware Tools is not running in this virtual machine.")
+            Fault::new(
+                "ToolsUnavailable",
+                "Cannot complete operation because VMware Tools is not running in this virtual machine.",
+            )
         })
     }
 
@@ -290,7 +293,8 @@ fn freeze_together(disks: &[AttachedDisk], vm_snapshot: &str) -> std::io::Result
         let own = device.own().filter(|_| device.is_in_vm_snapshots()).map(Arc::clone);
         stopped.push((device, own));
     }
-    let mut locks: Vec<_> = stopped.iter().map(|(device, own)| (*device, own.as_ref().map(|disk| disk.stop_writes()))).collect();
+    let mut locks: Vec<_> =
+        stopped.iter().map(|(device, own)| (*device, own.as_ref().map(|disk| disk.stop_writes()))).collect();
     locks
         .iter_mut()
         .map(|(device, lock)| {

@@ -136,9 +136,13 @@ fn extra_config(state: &VmState) -> Value {
         let on = disk.own().is_some_and(|own| own.is_tracked());
         (format!("scsi{}:{}.ctkEnabled", disk.controller_key % 1000, disk.unit), on.to_string())
     });
-    let options = state.extra_config.iter().cloned().chain(tracked).chain(per_disk).map(|(key, value)| {
-        Object::new("OptionValue").with("key", key).with("value", value)
-    });
+    let options = state
+        .extra_config
+        .iter()
+        .cloned()
+        .chain(tracked)
+        .chain(per_disk)
+        .map(|(key, value)| Object::new("OptionValue").with("key", key).with("value", value));
     Value::objects("OptionValue", options)
 }
 
@@ -150,9 +154,9 @@ fn hardware(vm: &Vm, state: &VmState, inventory: &Inventory, at: Option<&VmSnaps
     let powered_on = at.map_or(state.powered_on, |snapshot| snapshot.powered_on);
     let mut all = devices::controller_objects(&vm.controllers, &disks);
     all.extend(disks.iter().map(|disk| disk_device(vm, disk, inventory, at)));
-    all.extend(vm.nics.iter().map(|nic| {
-        devices::nic_object(nic, inventory.network_named(&nic.spec.network), powered_on)
-    }));
+    all.extend(
+        vm.nics.iter().map(|nic| devices::nic_object(nic, inventory.network_named(&nic.spec.network), powered_on)),
+    );
     Object::new("VirtualHardware")
         .with("numCPU", vm.spec.cpu_count)
         .with("numCoresPerSocket", 1)

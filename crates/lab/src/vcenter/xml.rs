@@ -129,8 +129,7 @@ fn append(open: &mut [Element], text: &str) {
 }
 
 fn element(reader: &NsReader<&[u8]>, start: &BytesStart<'_>, namespace: String) -> Result<Element, String> {
-    let mut element =
-        Element { name: start.local_name().into_inner().to_owned(), namespace, ..Element::default() };
+    let mut element = Element { name: start.local_name().into_inner().to_owned(), namespace, ..Element::default() };
     for attribute in start.attributes() {
         let attribute = attribute.map_err(|error| error.to_string())?;
         let value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|error| error.to_string())?;

@@ -75,18 +75,24 @@ fn check_inventory(seen: &Value, site: &Site) {
 fn check_devices(seen: &Value) {
     let (system, data) = (&seen["disks"][0], &seen["disks"][1]);
     assert_eq!((&system["key"], &system["file"]), (&json!(2000), &json!("[datastore1] web01/web01.vmdk")));
-    assert_eq!((&system["capacity"], &system["controller"]), (&json!(SYSTEM_BYTES), &json!("ParaVirtualSCSIController")));
+    assert_eq!(
+        (&system["capacity"], &system["controller"]),
+        (&json!(SYSTEM_BYTES), &json!("ParaVirtualSCSIController"))
+    );
     assert_eq!((&data["key"], &data["file"]), (&json!(2016), &json!("[datastore1] web01/web01_1.vmdk")));
     assert_eq!((&data["capacity"], &data["controller"]), (&json!(DATA_BYTES), &json!("VirtualLsiLogicController")));
     assert_ne!(system["uuid"], data["uuid"]);
     assert_eq!((&data["mode"], &data["thin"], &data["change_id"]), (&json!("persistent"), &json!(true), &Value::Null));
     let nics = seen["nics"].as_array().unwrap();
     let kinds: Vec<_> = nics.iter().map(|nic| (&nic["type"], &nic["network"])).collect();
-    assert_eq!(kinds, [
-        (&json!("VirtualVmxnet3"), &json!("VM Network")),
-        (&json!("VirtualE1000"), &json!("dv-production")),
-        (&json!("VirtualVmxnet3"), &json!("nsx-backend")),
-    ]);
+    assert_eq!(
+        kinds,
+        [
+            (&json!("VirtualVmxnet3"), &json!("VM Network")),
+            (&json!("VirtualE1000"), &json!("dv-production")),
+            (&json!("VirtualVmxnet3"), &json!("nsx-backend")),
+        ]
+    );
     assert_eq!(nics[2]["mac"], "00:50:56:aa:bb:cc");
     assert_ne!(nics[0]["mac"], nics[1]["mac"]);
 }

@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use lab::guest::disk_image::{self, DiskLayout, DiskPlan};
-use lab::vcenter::{
-    ControllerKind, DiskSpec, Firmware, NicKind, NicSpec, Tools, VcenterConfig, VcenterSim, VmSpec,
-};
+use lab::vcenter::{ControllerKind, DiskSpec, Firmware, NicKind, NicSpec, Tools, VcenterConfig, VcenterSim, VmSpec};
 use model::Secret;
 
 /// Password of the site's account.
@@ -13,7 +11,7 @@ pub(crate) const PASSWORD: &str = "correct horse & <staple>";
 /// Account name.
 pub(crate) const USER: &str = "backup@vsphere.local";
 /// Size of the system disk.
-pub(crate) const SYSTEM_BYTES: u64 = 128 << 20;
+pub(crate) const SYSTEM_BYTES: u64 = 96 << 20;
 /// Size of the data disk.
 pub(crate) const DATA_BYTES: u64 = 2 << 30;
 

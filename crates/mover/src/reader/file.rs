@@ -38,8 +38,10 @@ impl Reader for FileReader {
         PARALLELISM
     }
 
-    async fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), MoverError> {
-        // The buffer is the caller's, so the read happens in place instead of on another thread with a copy.
-        tokio::task::block_in_place(|| self.device.read_at(buffer, offset)).map_err(|source| MoverError::ReadSource { source })
+    async fn read_into(&self, offset: u64, mut buffer: Vec<u8>) -> Result<Vec<u8>, MoverError> {
+        let device = Arc::clone(&self.device);
+        let reading = tokio::task::spawn_blocking(move || device.read_at(&mut buffer, offset).map(|()| buffer));
+        let read = reading.await.map_err(|source| MoverError::Worker { source })?;
+        read.map_err(|source| MoverError::ReadSource { source })
     }
 }

@@ -32,7 +32,8 @@ impl Reader for FolderReader {
         PARALLELISM
     }
 
-    async fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), MoverError> {
-        self.file.read_at(offset, buffer).await.map_err(|source| MoverError::Datastore { source })
+    async fn read_into(&self, offset: u64, mut buffer: Vec<u8>) -> Result<Vec<u8>, MoverError> {
+        let read = self.file.read_at(offset, &mut buffer).await;
+        read.map_err(|source| MoverError::Datastore { source }).map(|()| buffer)
     }
 }

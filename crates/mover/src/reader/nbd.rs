@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,7 +27,7 @@ const START_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// A disk behind an NBD server.
 pub struct NbdReader {
     connections: Vec<Client>,
-    next: std::sync::atomic::AtomicUsize,
+    next: AtomicUsize,
     _server: Option<ServedDisk>,
 }
 
@@ -56,7 +57,7 @@ impl NbdReader {
         while connections.len() < wanted {
             connections.push(connect().await?);
         }
-        Ok(Self { connections, next: std::sync::atomic::AtomicUsize::new(0), _server: server })
+        Ok(Self { connections, next: AtomicUsize::new(0), _server: server })
     }
 }
 
@@ -70,10 +71,10 @@ impl Reader for NbdReader {
         self.connections.len() * READS_PER_CONNECTION
     }
 
-    async fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), MoverError> {
-        let turn = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    async fn read_into(&self, offset: u64, buffer: Vec<u8>) -> Result<Vec<u8>, MoverError> {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let connection = &self.connections[turn % self.connections.len()];
-        connection.read(offset, buffer).await.map_err(|source| MoverError::SourceNbd { source })
+        connection.read_into(offset, buffer).await.map_err(|source| MoverError::SourceNbd { source })
     }
 }
 
@@ -119,10 +120,28 @@ impl ServedDisk {
     }
 }
 
-/// Fills `{name}` places of a template; an unknown place stays as it is.
+/// Fills `{name}` places of a template, once: a value that looks like a place stays as it is, and so does an unknown
+/// place.
 #[must_use]
 pub fn fill(template: &str, values: &[(&str, &str)]) -> String {
-    values.iter().fold(template.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
+    let mut filled = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some((before, from_brace)) = rest.find('{').map(|at| rest.split_at(at)) {
+        filled.push_str(before);
+        let value_of = |(name, value): &(&str, &'_ str)| {
+            let after = from_brace.strip_prefix('{')?.strip_prefix(name)?.strip_prefix('}')?;
+            Some(((*value).to_owned(), after))
+        };
+        if let Some((value, after)) = values.iter().find_map(value_of) {
+            filled.push_str(&value);
+            rest = after;
+        } else {
+            filled.push('{');
+            rest = &from_brace[1..];
+        }
+    }
+    filled.push_str(rest);
+    filled
 }
 
 #[cfg(test)]
@@ -133,6 +152,8 @@ mod tests {
     fn places_are_filled_and_unknown_ones_kept() {
         let values = [("moref", "vm-62"), ("socket", "/run/a.sock")];
         assert_eq!(fill("vm=moref={moref} {socket} {other}", &values), "vm=moref=vm-62 /run/a.sock {other}");
+        let tricky = [("vmdk_path", "[ds] {socket}.vmdk"), ("socket", "/run/a.sock")];
+        assert_eq!(fill("{{vmdk_path} {socket}{", &tricky), "{[ds] {socket}.vmdk /run/a.sock{");
     }
 
     #[tokio::test]

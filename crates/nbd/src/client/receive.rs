@@ -10,9 +10,7 @@ use crate::error::NbdError;
 use crate::frame::FrameReader;
 use crate::proto::handshake::ReplyMode;
 use crate::proto::handshake::client::Opened;
-use crate::proto::transmission::{
-    ChunkHeader, HOLE_BYTES, OFFSET_BYTES, ReplyHeader, decode_error, decode_status,
-};
+use crate::proto::transmission::{ChunkHeader, HOLE_BYTES, OFFSET_BYTES, ReplyHeader, decode_error, decode_status};
 use crate::proto::wire::{Command, Input, MAX_PAYLOAD_BYTES, ProtocolError, chunk};
 
 /// Longest chunk that is no data, in bytes: 2^20 regions in extended form, the most a server should send.

@@ -90,11 +90,8 @@ impl Client {
     pub async fn write_zeroes(&self, extent: Extent, may_punch_holes: bool) -> Result<(), NbdError> {
         self.check_change(extent.offset, extent.length)?;
         let able = self.can_write_zeroes();
-        let longest = if able {
-            MAX_EFFECT_BYTES
-        } else {
-            u64::from(self.max_request_bytes()).min(ZEROES_BYTES as u64)
-        };
+        let longest =
+            if able { MAX_EFFECT_BYTES } else { u64::from(self.max_request_bytes()).min(ZEROES_BYTES as u64) };
         let flags = if may_punch_holes { 0 } else { command_flag::NO_HOLE };
         for piece in pieces(extent, longest) {
             if able {

@@ -120,12 +120,7 @@ pub struct Refusal {
 ///
 /// # Errors
 /// What to answer instead.
-pub fn admit(
-    request: &Request,
-    export: &ExportInfo,
-    mode: ReplyMode,
-    base_allocation: bool,
-) -> Result<(), Refusal> {
+pub fn admit(request: &Request, export: &ExportInfo, mode: ReplyMode, base_allocation: bool) -> Result<(), Refusal> {
     let refuse = |errno, message| Err(Refusal { errno, message });
     let allowed = match request.command {
         Command::Read => command_flag::DF,

@@ -31,8 +31,7 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let mut driver =
-        Driver { machine: ServerHandshake::default(), exports, limits, found: None, out: Vec::new() };
+    let mut driver = Driver { machine: ServerHandshake::default(), exports, limits, found: None, out: Vec::new() };
     write_all(writer, &mut [IoSlice::new(&driver.machine.greeting())]).await.map_err(failed)?;
     let Some(flags) = reader.array().await.map_err(failed)? else { return Ok(None) };
     driver.machine.on_client_flags(u32::from_be_bytes(flags))?;

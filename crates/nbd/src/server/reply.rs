@@ -68,7 +68,7 @@ pub(super) struct Reply {
     pub(super) request: Request,
     pub(super) outcome: Outcome,
     /// What the request holds of the connection's budgets.
-    pub(super) share: Option<Share>,
+    pub(super) share: Share,
 }
 
 /// A part of the outgoing bytes.
@@ -96,12 +96,14 @@ where
         for (index, reply) in batch.iter().enumerate() {
             encoder.encode(index, reply);
         }
-        let mut slices: Vec<IoSlice<'_>> = encoder.parts.iter().map(|part| slice(part, &encoder.heads, &batch)).collect();
+        let mut slices: Vec<IoSlice<'_>> =
+            encoder.parts.iter().map(|part| slice(part, &encoder.heads, &batch)).collect();
         write_all(writer, &mut slices).await?;
-        for reply in batch.drain(..) {
-            if let Outcome::Data { buffer, .. } = reply.outcome {
+        for Reply { outcome, share, .. } in batch.drain(..) {
+            if let Outcome::Data { buffer, .. } = outcome {
                 place.buffers.put(buffer);
             }
+            drop(share);
         }
     }
     Ok(())

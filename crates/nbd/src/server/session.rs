@@ -53,6 +53,7 @@ where
         shutdown: options.shutdown.clone(),
     };
     let stream_failed = CancellationToken::new();
+    let input_over = CancellationToken::new();
     let output = async {
         let written = write_replies(&mut writer, ready, &place).await;
         if written.is_err() {
@@ -68,10 +69,14 @@ where
         };
         // The last sender besides the workers' goes: the output ends with the last reply.
         drop(intake);
+        input_over.cancel();
         ended
     };
     let overdue = async {
-        options.shutdown.cancelled().await;
+        tokio::select! {
+            () = options.shutdown.cancelled() => {}
+            () = input_over.cancelled() => {}
+        }
         tokio::time::sleep(limits.drain_timeout).await;
     };
     let ended = tokio::select! {
@@ -79,7 +84,8 @@ where
             // A stream that broke under a reply explains the end better than what was read last.
             written.map_err(|source| NbdError::Stream { source }).and(ended)
         }
-        () = overdue => Ok(SessionEnd::ShutDown),
+        // A client that does not read its replies, or a device that hangs, must not hold the connection for ever.
+        () = overdue => Err(NbdError::Stream { source: std::io::ErrorKind::TimedOut.into() }),
     };
     // The other side may be gone already.
     let _ = writer.shutdown().await;
@@ -132,7 +138,10 @@ impl<R: AsyncRead + Unpin> Intake<R> {
     async fn accept(&mut self, request: Request, draining: bool) -> Result<(), NbdError> {
         let arrived = Instant::now();
         let payload_bytes = request.payload_bytes(self.mode, self.info.block_sizes.maximum)?;
-        if self.mode == ReplyMode::Extended && request.command == Command::Write && payload_bytes == 0 && request.length > 0
+        if self.mode == ReplyMode::Extended
+            && request.command == Command::Write
+            && payload_bytes == 0
+            && request.length > 0
         {
             // Whether a payload follows cannot be known.
             return Err(ProtocolError::Malformed { what: "write without payload" }.into());
@@ -148,7 +157,7 @@ impl<R: AsyncRead + Unpin> Intake<R> {
             let share = self.share(0).await?;
             self.place.observe(&request, Some(errno), arrived);
             let outcome = Outcome::Failed { errno, message: message.into() };
-            let _ = self.replies.send(Reply { request, outcome, share: Some(share) });
+            let _ = self.replies.send(Reply { request, outcome, share });
             return Ok(());
         }
         let held = if request.command == Command::Read { request.length } else { payload_bytes.into() };

@@ -116,7 +116,7 @@ impl Workplace {
         });
         self.buffers.put(payload);
         self.observe(&request, outcome.errno(), arrived);
-        Reply { request, outcome, share: Some(share) }
+        Reply { request, outcome, share }
     }
 
     /// Tells the observer that a request was answered.

@@ -79,11 +79,7 @@ pub async fn enroll(state: &OmaState, request: EnrollRequest, address: IpAddr) -
     match enrollments::enroll(state.store(), &asked, now).await {
         Ok(row) => {
             tracing::info!(enrollment_id = row.id, vma_name = row.vma_name, %address, "an agent asks to be enrolled");
-            Ok(EnrollChallenge {
-                enrollment_id: row.id,
-                challenge_nonce: nonce,
-                fingerprint: row.vma_fingerprint,
-            })
+            Ok(EnrollChallenge { enrollment_id: row.id, challenge_nonce: nonce, fingerprint: row.vma_fingerprint })
         }
         Err(error @ (StoreError::NotFound { .. } | StoreError::Conflict { .. } | StoreError::Duplicate { .. })) => {
             tracing::warn!(%error, %address, "an agent's request to be enrolled is refused");

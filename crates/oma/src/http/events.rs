@@ -45,7 +45,8 @@ impl Listeners {
     fn enter(&self) -> Result<OwnedSemaphorePermit, OmaError> {
         let full = |_| {
             let remedy = "close other listeners (consoles, scripts) and try again";
-            Problem::new(FailureKind::Exhausted, format!("{MAX_LISTENERS} listeners are connected already")).remedy(remedy)
+            Problem::new(FailureKind::Exhausted, format!("{MAX_LISTENERS} listeners are connected already"))
+                .remedy(remedy)
         };
         Ok(Arc::clone(&self.0).try_acquire_owned().map_err(full)?)
     }
@@ -116,11 +117,7 @@ struct Facts {
 
 impl From<&JobRow> for Facts {
     fn from(row: &JobRow) -> Self {
-        Self {
-            id: row.id.clone(),
-            root_job_id: row.root_job_id.clone(),
-            vm_context_id: row.vm_context_id.clone(),
-        }
+        Self { id: row.id.clone(), root_job_id: row.root_job_id.clone(), vm_context_id: row.vm_context_id.clone() }
     }
 }
 
@@ -171,8 +168,7 @@ impl Listener {
 
     /// Reads one page of lines that were logged before.
     async fn replay(&mut self) -> Result<bool, OmaError> {
-        let filter =
-            LogFilter { job_id: None, after: self.last_log_id, limit: MAX_PAGE_LOG_EVENTS };
+        let filter = LogFilter { job_id: None, after: self.last_log_id, limit: MAX_PAGE_LOG_EVENTS };
         let rows = self.state.store().log_after(&filter).await?;
         self.replaying = u32::try_from(rows.len()).is_ok_and(|count| count >= MAX_PAGE_LOG_EVENTS);
         for row in rows {

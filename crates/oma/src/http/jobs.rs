@@ -19,7 +19,10 @@ use crate::state::OmaState;
     params(JobQuery),
     responses((status = 200, body = Page<JobView>), (status = "4XX", body = Problem), (status = "5XX", body = Problem))
 )]
-pub async fn list(State(state): State<OmaState>, Query(query): Query<JobQuery>) -> Result<Json<Page<JobView>>, OmaError> {
+pub async fn list(
+    State(state): State<OmaState>,
+    Query(query): Query<JobQuery>,
+) -> Result<Json<Page<JobView>>, OmaError> {
     let filter = JobFilter {
         status: query.status,
         job_type: query.job_type,
@@ -77,12 +80,12 @@ pub async fn log(
     path = "/api/v1/jobs/{id}/cancel",
     tag = "jobs",
     params(("id" = String, Path, description = "Id in the job log, or the id of the replication or failover")),
-    responses((status = 200, body = JobDetail), (status = "4XX", body = Problem), (status = "5XX", body = Problem))
+    responses((status = 200, body = JobView), (status = "4XX", body = Problem), (status = "5XX", body = Problem))
 )]
-pub async fn cancel(State(state): State<OmaState>, Path(id): Path<String>) -> Result<Json<JobDetail>, OmaError> {
+pub async fn cancel(State(state): State<OmaState>, Path(id): Path<String>) -> Result<Json<JobView>, OmaError> {
     let job_id = find(&state, &id).await?.job.id;
     state.runner().cancel(&job_id).await?;
-    Ok(Json(job_view::detail(&find(&state, &job_id).await?)))
+    Ok(Json(job_view::job(&find(&state, &job_id).await?.job)))
 }
 
 /// Continues a job that waits for an operator: repeats the step, or the undo, that failed.
@@ -91,12 +94,12 @@ pub async fn cancel(State(state): State<OmaState>, Path(id): Path<String>) -> Re
     path = "/api/v1/jobs/{id}/retry",
     tag = "jobs",
     params(("id" = String, Path, description = "Id in the job log, or the id of the replication or failover")),
-    responses((status = 200, body = JobDetail), (status = "4XX", body = Problem), (status = "5XX", body = Problem))
+    responses((status = 200, body = JobView), (status = "4XX", body = Problem), (status = "5XX", body = Problem))
 )]
-pub async fn retry(State(state): State<OmaState>, Path(id): Path<String>) -> Result<Json<JobDetail>, OmaError> {
+pub async fn retry(State(state): State<OmaState>, Path(id): Path<String>) -> Result<Json<JobView>, OmaError> {
     let job_id = find(&state, &id).await?.job.id;
     state.runner().retry(&job_id).await?;
-    Ok(Json(job_view::detail(&find(&state, &job_id).await?)))
+    Ok(Json(job_view::job(&find(&state, &job_id).await?.job)))
 }
 
 /// A job by its id in the job log or by the domain's id.

@@ -14,7 +14,9 @@ use crate::value::{Count, Timestamp, bounded_text, short_text};
 
 /// The columns of an error; without one both are null.
 pub(super) fn error_columns(error: Option<&StepError>) -> (Option<String>, Option<Value>) {
-    error.map(StepError::to_columns).map_or((None, None), |(message, detail)| (Some(bounded_text(message)), Some(detail)))
+    error
+        .map(StepError::to_columns)
+        .map_or((None, None), |(message, detail)| (Some(bounded_text(message)), Some(detail)))
 }
 
 fn time(timestamp: Timestamp) -> OffsetDateTime {

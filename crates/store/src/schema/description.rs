@@ -208,8 +208,7 @@ impl Table {
 
     /// Whether a look-up by `column` alone finds an index that is declared anyway.
     fn leads_a_key(&self, column: &str) -> bool {
-        self.primary_key() == column
-            || self.uniques.iter().chain(&self.indexes).any(|key| key.first() == Some(&column))
+        self.primary_key() == column || self.uniques.iter().chain(&self.indexes).any(|key| key.first() == Some(&column))
     }
 
     /// The unique keys, those of single columns included.

@@ -76,7 +76,8 @@ WHERE s.enabled = 1
 GROUP BY s.id, s.name, s.schedule_type, s.cron_expression, s.timezone, s.replication_type";
 
 /// How the executions of each schedule ended.
-const SCHEDULE_EXECUTION_SUMMARY: &str = "SELECT s.id AS schedule_id, s.name AS schedule_name, COUNT(e.id) AS total_executions,
+const SCHEDULE_EXECUTION_SUMMARY: &str =
+    "SELECT s.id AS schedule_id, s.name AS schedule_name, COUNT(e.id) AS total_executions,
   COALESCE(SUM(CASE WHEN e.status = 'completed' THEN 1 ELSE 0 END), 0) AS completed_executions,
   COALESCE(SUM(CASE WHEN e.status = 'failed' THEN 1 ELSE 0 END), 0) AS failed_executions,
   COALESCE(SUM(CASE WHEN e.status = 'skipped' THEN 1 ELSE 0 END), 0) AS skipped_executions,

@@ -69,7 +69,10 @@ async fn a_pairing_code_works_once(database: &Database<'_>) {
         assert!(error.to_string().contains("it was used already"), "{error}");
     }
     assert_eq!(enrollments::list(store).await.unwrap().len(), 1);
-    assert_eq!(database.number("SELECT COUNT(*) FROM vma_pairing_codes WHERE used_by_enrollment_id IS NOT NULL").await, 1);
+    assert_eq!(
+        database.number("SELECT COUNT(*) FROM vma_pairing_codes WHERE used_by_enrollment_id IS NOT NULL").await,
+        1
+    );
 
     codes::create(store, "old", "admin", NOW).await.unwrap();
     let error = enrollments::enroll(store, &agent("old", "late"), NOW).await.unwrap_err();

@@ -1,6 +1,7 @@
 //! The two databases behind one face: a fresh, migrated database per case, and SQL past the store's queries.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use store::{DatabaseConfig, Store};
 use tempfile::TempDir;
@@ -10,7 +11,7 @@ use crate::mariadb::MariaDbServer;
 /// One of the two databases.
 pub(crate) enum Backend {
     Sqlite(TempDir),
-    MariaDb(Box<MariaDbServer>),
+    MariaDb(Arc<MariaDbServer>),
 }
 
 /// A fresh database of one case.
@@ -26,7 +27,7 @@ impl Backend {
     }
 
     pub(crate) fn mariadb() -> Self {
-        Self::MariaDb(Box::new(MariaDbServer::start(None).unwrap_or_else(|error| panic!("{error}"))))
+        Self::MariaDb(Arc::new(MariaDbServer::start(None).unwrap_or_else(|error| panic!("{error}"))))
     }
 
     /// Makes the database `name` and migrates it.
@@ -58,7 +59,10 @@ impl Database<'_> {
     pub(crate) async fn query(&self, sql: &str) -> Result<Vec<String>, String> {
         match self.backend {
             Backend::MariaDb(server) => {
-                let shown = server.execute(&format!("USE {}; {sql}", self.name)).map_err(|error| error.to_string())?;
+                // On another thread: rollbacks of the store wait for this one.
+                let (server, sql) = (server.clone(), format!("USE {}; {sql}", self.name));
+                let shown = tokio::task::spawn_blocking(move || server.execute(&sql)).await.unwrap();
+                let shown = shown.map_err(|error| error.to_string())?;
                 Ok(shown.lines().map(|line| line.split('\t').next().unwrap_or_default().to_owned()).collect())
             }
             Backend::Sqlite(_) => {
@@ -79,5 +83,7 @@ impl Database<'_> {
 
 fn first_as_text(row: &sqlx::sqlite::SqliteRow) -> String {
     use sqlx::Row;
-    row.try_get::<String, _>(0).or_else(|_| row.try_get::<i64, _>(0).map(|number| number.to_string())).unwrap_or_default()
+    row.try_get::<String, _>(0)
+        .or_else(|_| row.try_get::<i64, _>(0).map(|number| number.to_string()))
+        .unwrap_or_default()
 }

@@ -11,9 +11,7 @@ use store::ossea_configs::OsseaConfigFields;
 use store::ossea_volumes::NewVolume;
 use store::vm_disks::VolumeLink;
 use store::vm_replication_contexts::Assignment;
-use store::{
-    Store, device_mappings, discovery, nbd_exports, ossea_configs, ossea_volumes, replication_jobs, vm_disks,
-};
+use store::{Store, device_mappings, discovery, nbd_exports, ossea_configs, ossea_volumes, replication_jobs, vm_disks};
 
 pub(crate) const GIB: u64 = 1 << 30;
 

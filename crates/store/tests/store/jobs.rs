@@ -90,21 +90,15 @@ fn claim(job: &JobRow, owner: &str, now: OffsetDateTime) -> ClaimRequest {
 }
 
 fn write(status: JobStatus) -> JobWrite {
-    JobWrite {
-        status,
-        error: None,
-        percent_complete: 10.0,
-        started_at: Some(NOW),
-        completed_at: None,
-        release: false,
-    }
+    JobWrite { status, error: None, percent_complete: 10.0, started_at: Some(NOW), completed_at: None, release: false }
 }
 
 async fn a_job_comes_back_as_it_was_written(database: &Database<'_>) {
     let store = &database.store;
     let parent = job("failover");
     store.create(&parent, &[]).await.unwrap();
-    let mut child = JobRow { parent_job_id: Some(parent.id.clone()), root_job_id: parent.id.clone(), ..job("replication") };
+    let mut child =
+        JobRow { parent_job_id: Some(parent.id.clone()), root_job_id: parent.id.clone(), ..job("replication") };
     child.metadata = Some(json!({ "asked_by": "admin" }));
     let steps = [step(&child, 0, StepKind::Undoable), step(&child, 1, StepKind::Pivot)];
     store.create(&child, &steps).await.unwrap();
@@ -130,7 +124,10 @@ async fn a_job_comes_back_as_it_was_written(database: &Database<'_>) {
     let running = JobWrite { error: Some(error.clone()), ..write(JobStatus::Running) };
     store.save(&lease, &running, Some(&failing)).await.unwrap();
     let loaded = store.load(&child.id).await.unwrap().unwrap();
-    assert_eq!((loaded.job.status, loaded.job.error, loaded.job.started_at), (JobStatus::Running, Some(error), Some(NOW)));
+    assert_eq!(
+        (loaded.job.status, loaded.job.error, loaded.job.started_at),
+        (JobStatus::Running, Some(error), Some(NOW))
+    );
     assert_eq!(loaded.steps[0], failing);
 
     // A step that may not follow takes the job's write back, too.

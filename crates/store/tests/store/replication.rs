@@ -6,7 +6,9 @@ use model::status::{ContextStatus, DiskSyncStatus, ReplicationStatus, Replicatio
 use store::commit::{CommitOutcome, SingleChangeId, commit_replication, store_change_id};
 use store::replication_jobs::{Ending, Filter, Progress};
 use store::vm_replication_contexts::Assignment;
-use store::{StoreError, cbt_history, discovery, nbd_exports, replication_jobs, vm_disks, vm_replication_contexts as contexts};
+use store::{
+    StoreError, cbt_history, discovery, nbd_exports, replication_jobs, vm_disks, vm_replication_contexts as contexts,
+};
 
 use crate::backend::{Backend, Database};
 use crate::fixture;
@@ -194,7 +196,8 @@ async fn a_failed_replication_leaves_the_vm_honest(database: &Database<'_>) {
     ));
     let all = replication_jobs::list(store, &Filter::default(), 10).await.unwrap();
     assert_eq!(all.iter().map(|job| job.id.as_str()).collect::<Vec<_>>(), ["job-4", "job-3", "job-2", "job-1"]);
-    let page = Filter { status: Some(ReplicationStatus::Failed), before: Some("job-3".to_owned()), ..Filter::default() };
+    let page =
+        Filter { status: Some(ReplicationStatus::Failed), before: Some("job-3".to_owned()), ..Filter::default() };
     assert_eq!(replication_jobs::list(store, &page, 10).await.unwrap().len(), 1);
     assert_eq!(replication_jobs::unfinished(store).await.unwrap(), []);
 }
@@ -242,4 +245,3 @@ async fn one_replication_at_a_time(database: &Database<'_>) {
     export.job_id = None;
     assert!(nbd_exports::open(store, &export).await.is_ok(), "closed for good");
 }
-

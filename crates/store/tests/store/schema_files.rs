@@ -22,7 +22,8 @@ fn check(file: &str, found: &str) {
     );
 }
 
-const HEADER: &str = "-- Generated from a migrated database by the tests of crates/store (UPDATE_SCHEMA=1). Do not edit.\n";
+const HEADER: &str =
+    "-- Generated from a migrated database by the tests of crates/store (UPDATE_SCHEMA=1). Do not edit.\n";
 
 #[tokio::test]
 async fn sqlite_schema_is_the_committed_one() {

@@ -70,7 +70,8 @@ impl Fetch {
         range: Option<(u64, u64)>,
     ) -> Result<Response, VsphereError> {
         let mut headers = HeaderMap::new();
-        if let Some(range) = range.and_then(|(first, last)| HeaderValue::try_from(format!("bytes={first}-{last}")).ok()) {
+        if let Some(range) = range.and_then(|(first, last)| HeaderValue::try_from(format!("bytes={first}-{last}")).ok())
+        {
             headers.insert(header::RANGE, range);
         }
         let response = match &self.route {
@@ -129,12 +130,7 @@ impl Fetch {
     }
 
     /// A ticket for that request, and whether it has not been used yet.
-    async fn ticket(
-        &self,
-        route: &HostRoute,
-        method: &Method,
-        url: &Url,
-    ) -> Result<(HeaderValue, bool), VsphereError> {
+    async fn ticket(&self, route: &HostRoute, method: &Method, url: &Url) -> Result<(HeaderValue, bool), VsphereError> {
         let mut kept = route.ticket.lock().await;
         if let Some((for_method, for_url, cookie)) = kept.as_ref()
             && !route.is_single_use.load(Ordering::Relaxed)
@@ -167,7 +163,8 @@ impl Fetch {
         const METHOD: &str = "AcquireGenericServiceTicket";
         let request = ticket_request(METHOD, &self.session, method, url);
         let response = self.session.call(request).await?;
-        let ticket = response.child("returnval").ok_or_else(|| VsphereError::unexpected(METHOD, "there is no ticket"))?;
+        let ticket =
+            response.child("returnval").ok_or_else(|| VsphereError::unexpected(METHOD, "there is no ticket"))?;
         let id = ticket.text_of("id").unwrap_or_default();
         let mut cookie = HeaderValue::try_from(format!("vmware_cgi_ticket={id}"))
             .map_err(|_| VsphereError::unexpected(METHOD, "the ticket cannot be sent"))?;

@@ -144,7 +144,11 @@ fn backing_name(kind: &str) -> String {
 }
 
 fn datastore_of(vmdk_path: &str) -> &str {
-    vmdk_path.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(datastore, _)| datastore).unwrap_or_default()
+    vmdk_path
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once(']'))
+        .map(|(datastore, _)| datastore)
+        .unwrap_or_default()
 }
 
 fn label(device: &Element) -> String {
@@ -163,7 +167,8 @@ fn slot_name(disk: &VirtualDisk) -> String {
 }
 
 fn boot_disk(disks: &[VirtualDisk], boot_order: &[Element]) -> Option<usize> {
-    let ordered = boot_order.iter().find_map(|device| device.number_of::<i32>("deviceKey").filter(|_| is_disk_entry(device)));
+    let ordered =
+        boot_order.iter().find_map(|device| device.number_of::<i32>("deviceKey").filter(|_| is_disk_entry(device)));
     let by_key = ordered.and_then(|key| disks.iter().position(|disk| disk.device_key == key));
     by_key.or_else(|| {
         let rank = |disk: &VirtualDisk| match disk.controller_type.as_str() {
@@ -172,7 +177,8 @@ fn boot_disk(disks: &[VirtualDisk], boot_order: &[Element]) -> Option<usize> {
             "nvme" => 1,
             _ => 0,
         };
-        let first = disks.iter().enumerate().min_by_key(|(_, disk)| (rank(disk), disk.controller_bus, disk.unit_number));
+        let first =
+            disks.iter().enumerate().min_by_key(|(_, disk)| (rank(disk), disk.controller_bus, disk.unit_number));
         first.map(|(index, _)| index)
     })
 }

@@ -98,7 +98,11 @@ impl VimSession {
             }
         }
         asked?;
-        if is_complete { Ok(drafts) } else { Err(VsphereError::unexpected("RetrievePropertiesEx", "there are too many VMs")) }
+        if is_complete {
+            Ok(drafts)
+        } else {
+            Err(VsphereError::unexpected("RetrievePropertiesEx", "there are too many VMs"))
+        }
     }
 
     async fn create_view(&self) -> Result<MoRef, VsphereError> {

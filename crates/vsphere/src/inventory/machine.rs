@@ -64,7 +64,8 @@ impl Draft {
         let escaped_name = content.text("name").unwrap_or_default().to_owned();
         let machine = read_machine(content, &escaped_name);
         let is_powered_on = machine.power_state == PowerState::PoweredOn;
-        let (nics, plugs) = devices::read_nics(content.items("config.hardware.device"), is_powered_on).into_iter().unzip();
+        let (nics, plugs) =
+            devices::read_nics(content.items("config.hardware.device"), is_powered_on).into_iter().unzip();
         Self {
             machine: VirtualMachine { nics, ..machine },
             escaped_name,
@@ -111,13 +112,16 @@ fn network_name(plug: &Plug, networks: &[MoRef], names: &Names, label: &str) -> 
     let name = match plug {
         Plug::Standard { network, name } => {
             let resolved = network.as_ref().and_then(|network| names.plain(network));
-            resolved.or_else(|| Some(plain_name(name))).filter(|name| !name.is_empty()).or_else(|| {
-                network.as_ref().map(|network| network.id().to_owned())
-            })
+            resolved
+                .or_else(|| Some(plain_name(name)))
+                .filter(|name| !name.is_empty())
+                .or_else(|| network.as_ref().map(|network| network.id().to_owned()))
         }
         Plug::Distributed { portgroup_key, port } => {
             let resolved = names.portgroup(portgroup_key, networks);
-            resolved.or_else(|| Some(portgroup_key.clone()).filter(|key| !key.is_empty())).or_else(|| Some(port.clone()))
+            resolved
+                .or_else(|| Some(portgroup_key.clone()).filter(|key| !key.is_empty()))
+                .or_else(|| Some(port.clone()))
         }
         Plug::Opaque { id } => names.opaque(id, networks).or_else(|| Some(id.clone())),
         Plug::Other { text } => Some(text.clone()),

@@ -105,14 +105,16 @@ impl Names {
 
     /// The name of the port group with that key, looked for among the VM's networks first.
     pub(crate) fn portgroup(&self, key: &str, networks: &[MoRef]) -> Option<String> {
-        let has_key = |network: &&MoRef| self.known.get(network).is_some_and(|known| known.portgroup_key.as_deref() == Some(key));
+        let has_key =
+            |network: &&MoRef| self.known.get(network).is_some_and(|known| known.portgroup_key.as_deref() == Some(key));
         let listed = networks.iter().find(has_key).and_then(|network| self.plain(network));
         listed.or_else(|| self.plain(&MoRef::new("DistributedVirtualPortgroup", key)))
     }
 
     /// The name of the NSX network with that id among the VM's networks.
     pub(crate) fn opaque(&self, id: &str, networks: &[MoRef]) -> Option<String> {
-        let has_id = |network: &&MoRef| self.known.get(network).is_some_and(|known| known.opaque_id.as_deref() == Some(id));
+        let has_id =
+            |network: &&MoRef| self.known.get(network).is_some_and(|known| known.opaque_id.as_deref() == Some(id));
         networks.iter().find(has_id).and_then(|network| self.plain(network))
     }
 

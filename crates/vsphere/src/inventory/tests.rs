@@ -93,7 +93,9 @@ const DEVICES: &str = r#"
  <macAddress>00:50:56:00:00:05</macAddress></VirtualDevice>"#;
 
 fn vm_object() -> ObjectContent {
-    let plain = |name: &str, value: &str| format!("<propSet><name>{name}</name><val xsi:type=\"xsd:string\">{value}</val></propSet>");
+    let plain = |name: &str, value: &str| {
+        format!("<propSet><name>{name}</name><val xsi:type=\"xsd:string\">{value}</val></propSet>")
+    };
     let text = [
         plain("name", "web%2f01 %25"),
         parent("Folder", "group-v5"),
@@ -201,10 +203,16 @@ fn disks_are_read_with_controller_backing_and_settings() {
     assert_eq!((first.is_change_tracking_set, first.disk_object_id.as_deref()), (Some(true), Some("52-2000")));
     assert_eq!((rdm.rdm_mode, rdm.is_independent(), rdm.capacity_bytes), (Some(RdmMode::Physical), true, 1 << 20));
     assert_eq!((rdm.backing.as_str(), rdm.is_change_tracking_set), ("RawDiskMappingVer1", Some(false)));
-    assert_eq!((place(shared).as_str(), shared.is_shared(), shared.sharing.as_str()), ("lsilogic_sas 1:0", true, "sharingMultiWriter"));
+    assert_eq!(
+        (place(shared).as_str(), shared.is_shared(), shared.sharing.as_str()),
+        ("lsilogic_sas 1:0", true, "sharingMultiWriter")
+    );
     assert_eq!((shared.provisioning_type, shared.change_id.as_ref()), (ProvisioningType::EagerZeroedThick, None));
     assert_eq!(shared.key_id.as_deref(), Some("key-1"));
-    assert_eq!((place(nvme).as_str(), nvme.backing.as_str(), nvme.sharing.as_str()), ("nvme 0:0", "SeSparse", "sharingNone"));
+    assert_eq!(
+        (place(nvme).as_str(), nvme.backing.as_str(), nvme.sharing.as_str()),
+        ("nvme 0:0", "SeSparse", "sharingNone")
+    );
     let boot: Vec<_> = vm.disks.iter().map(|disk| disk.is_boot_disk).collect();
     assert_eq!(boot, [false, false, false, true], "the boot order names it");
     let types: Vec<_> = vm.controllers.iter().map(|controller| controller.controller_type.as_str()).collect();
@@ -241,7 +249,9 @@ fn vm_snapshots_are_listed_parents_first() {
 
 #[test]
 fn a_vm_the_server_has_lost_is_still_a_value() {
-    let lost = object("<objects><obj type=\"VirtualMachine\">vm-1</obj><propSet><name>name</name><val>x</val></propSet></objects>");
+    let lost = object(
+        "<objects><obj type=\"VirtualMachine\">vm-1</obj><propSet><name>name</name><val>x</val></propSet></objects>",
+    );
     let vm = Draft::read(&lost).resolve(&Names::default());
     assert_eq!((vm.name.as_str(), vm.power_state, vm.disks.len()), ("x", PowerState::Unknown, 0));
 }
@@ -258,7 +268,8 @@ fn a_vm_in_a_vapp_lies_in_the_folder_of_the_vapp() {
 
 #[test]
 fn names_are_unescaped_only_where_vim_escapes() {
-    for (escaped, plain) in [("a%2fb", "a/b"), ("%5C%25", "\\%"), ("100%", "100%"), ("%2", "%2"), ("%20ü%", "%20ü%")] {
+    for (escaped, plain) in [("a%2fb", "a/b"), ("%5C%25", "\\%"), ("100%", "100%"), ("%2", "%2"), ("%20ü%", "%20ü%")]
+    {
         assert_eq!(plain_name(escaped), plain);
     }
     assert_eq!(plain_name(&escaped_name("a/b\\c%2fd")), "a/b\\c%2fd");

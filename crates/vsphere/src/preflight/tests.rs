@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::inventory::tests::sound_vm;
-use crate::inventory::{VmSnapshot, VirtualMachine};
+use crate::inventory::{VirtualMachine, VmSnapshot};
 use crate::moref::MoRef;
 
 type Change = fn(&mut VirtualMachine);

@@ -212,8 +212,8 @@ fn base_url(text: &str) -> Result<Url, VsphereError> {
 
 /// `vmware_soap_session=<value>` from the last `Set-Cookie` that has it. The value may be quoted and hold any byte.
 fn session_cookie(headers: &HeaderMap) -> Option<HeaderValue> {
-    let cookies = headers.get_all(header::SET_COOKIE).iter();
-    let own = cookies.filter(|cookie| cookie.as_bytes().starts_with(SESSION_COOKIE)).next_back()?;
+    let mut cookies = headers.get_all(header::SET_COOKIE).iter();
+    let own = cookies.rfind(|cookie| cookie.as_bytes().starts_with(SESSION_COOKIE))?;
     let (name, value) = own.as_bytes().split_at(SESSION_COOKIE.len());
     let end = match value.first() {
         Some(b'"') => value.iter().skip(1).position(|&byte| byte == b'"').map(|at| at + 2),

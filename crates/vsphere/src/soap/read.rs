@@ -3,11 +3,11 @@
 //! Hostile input is expected: depth, size and number of elements are limited, a DTD or an unknown entity is refused,
 //! and nothing here panics.
 
-use quick_xml::{NsReader, XmlVersion};
 use quick_xml::escape::resolve_xml_entity;
 use quick_xml::events::attributes::Attribute;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 use quick_xml::name::{Namespace as XmlNamespace, ResolveResult};
+use quick_xml::{NsReader, XmlVersion};
 
 use super::element::{Element, Namespace};
 use crate::fault::Fault;
@@ -79,7 +79,11 @@ pub(crate) fn answer(bytes: &[u8]) -> Result<Answer, SoapError> {
     }
     let body = root.children.into_iter().find(|child| is_soap(child, "Body")).ok_or(SoapError::NotSoap)?;
     let content = body.children.into_iter().next().ok_or(SoapError::NotSoap)?;
-    if is_soap(&content, "Fault") { Ok(Answer::Fault(Fault::from_soap(&content))) } else { Ok(Answer::Response(content)) }
+    if is_soap(&content, "Fault") {
+        Ok(Answer::Fault(Fault::from_soap(&content)))
+    } else {
+        Ok(Answer::Response(content))
+    }
 }
 
 /// Reads a document into a tree of elements.

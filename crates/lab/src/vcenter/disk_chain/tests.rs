@@ -30,10 +30,8 @@ enum Act {
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
-    let range = || {
-        (0..CAPACITY, 1..3 * GRAIN_BYTES)
-            .prop_map(|(offset, length)| (offset, length.min(CAPACITY - offset)))
-    };
+    let range =
+        || (0..CAPACITY, 1..3 * GRAIN_BYTES).prop_map(|(offset, length)| (offset, length.min(CAPACITY - offset)));
     let act = prop_oneof![
         4 => (range(), any::<u8>()).prop_map(|((offset, length), fill)| Act::Write { offset, length, fill }),
         1 => range().prop_map(|(offset, length)| Act::Zero { offset, length }),
@@ -50,9 +48,7 @@ struct Frozen {
 }
 
 fn apply(act: &Act, chain: &mut DiskChain, tracker: &mut Tracker, live: &mut [u8], frozen: &mut Vec<Frozen>) {
-    let range = |offset: u64, length: u64| {
-        usize::try_from(offset).unwrap()..usize::try_from(offset + length).unwrap()
-    };
+    let range = |offset: u64, length: u64| usize::try_from(offset).unwrap()..usize::try_from(offset + length).unwrap();
     match *act {
         Act::Write { offset, length, fill } => {
             live[range(offset, length)].fill(fill);

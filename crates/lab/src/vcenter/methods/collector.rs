@@ -57,7 +57,8 @@ pub(crate) fn continue_page(context: &Context<'_>) -> Result<Answer, Fault> {
     let token = context.call.text("token")?;
     let rest = context.session.objects.lock().pages.remove(token);
     let rest = rest.ok_or_else(|| Fault::invalid_argument("token"))?;
-    let limit = token.rsplit(':').next().and_then(|limit| limit.parse().ok()).unwrap_or(context.lab.config.page_objects);
+    let limit =
+        token.rsplit(':').next().and_then(|limit| limit.parse().ok()).unwrap_or(context.lab.config.page_objects);
     page(context, rest, limit)
 }
 
@@ -150,10 +151,13 @@ pub(crate) async fn wait(context: &Context<'_>) -> Result<Answer, Fault> {
     let limit = options.and_then(|options| options.number("maxObjectUpdates"));
     let wait = match (context.call.method.as_str(), seconds) {
         ("CheckForUpdates", _) => Duration::ZERO,
-        (_, Some(seconds)) => Duration::from_secs(seconds.try_into().map_err(|_| Fault::invalid_argument("maxWaitSeconds"))?),
+        (_, Some(seconds)) => {
+            Duration::from_secs(seconds.try_into().map_err(|_| Fault::invalid_argument("maxWaitSeconds"))?)
+        }
         (_, None) => DEFAULT_WAIT,
     };
-    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0).unwrap_or(DEFAULT_UPDATES);
+    let limit =
+        limit.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0).unwrap_or(DEFAULT_UPDATES);
     let version = body.text_of("version").unwrap_or_default();
     let collector = collector(context);
     let cancelled = collector.cancelled();

@@ -155,9 +155,7 @@ fn file_of(disk: &Arc<Disk>, path: &str, elsewhere: &[Arc<Disk>], own: &[Attache
     match (is_active, in_use) {
         (true, true) => Err(Fault::new("FileLocked", format!("Unable to access file {path} since it is locked"))),
         (true, false) => Ok(DiskFile::Own(Arc::clone(disk))),
-        (false, _) => {
-            Ok(DiskFile::Foreign { path: path.to_owned(), capacity: disk.capacity, uuid: disk.uuid.clone() })
-        }
+        (false, _) => Ok(DiskFile::Foreign { path: path.to_owned(), capacity: disk.capacity, uuid: disk.uuid.clone() }),
     }
 }
 

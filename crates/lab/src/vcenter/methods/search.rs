@@ -12,8 +12,10 @@ pub(crate) fn create_container_view(context: &Context<'_>) -> Result<Answer, Fau
     if !context.sight().exists(&container) {
         return Err(Fault::not_found_reference(&container));
     }
-    if !matches!(container.kind.as_str(), "Folder" | "Datacenter" | "ComputeResource" | "ClusterComputeResource" | "ResourcePool" | "HostSystem")
-    {
+    if !matches!(
+        container.kind.as_str(),
+        "Folder" | "Datacenter" | "ComputeResource" | "ClusterComputeResource" | "ResourcePool" | "HostSystem"
+    ) {
         return Err(Fault::invalid_argument("container"));
     }
     let types: Vec<String> = context.call.body.children_named("type").map(|name| name.text.trim().to_owned()).collect();

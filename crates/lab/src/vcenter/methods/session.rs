@@ -35,7 +35,8 @@ pub(crate) fn logout(context: &Context<'_>) -> Answer {
 
 /// `SessionIsActive`, for the caller's own session.
 pub(crate) fn is_active(context: &Context<'_>) -> Result<Answer, Fault> {
-    let own = context.call.text("sessionID")? == context.session.key && context.call.text("userName")? == context.session.user;
+    let own = context.call.text("sessionID")? == context.session.key
+        && context.call.text("userName")? == context.session.user;
     Ok(context.returns("boolean", own))
 }
 

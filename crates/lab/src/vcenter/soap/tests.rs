@@ -30,9 +30,7 @@ fn swapped_missing_and_unknown_parameters_are_refused() {
     let head = "<Login xmlns=\"urn:vim25\"><_this type=\"SessionManager\">SessionManager</_this>";
     assert!(refused(&format!("{head}<password>p</password><userName>u</userName></Login>")).contains("out of order"));
     assert!(refused(&format!("{head}<userName>u</userName></Login>")).contains("password is missing"));
-    assert!(
-        refused(&format!("{head}<userName>u</userName><password>p</password><x/></Login>")).contains("Unexpected")
-    );
+    assert!(refused(&format!("{head}<userName>u</userName><password>p</password><x/></Login>")).contains("Unexpected"));
 }
 
 #[test]

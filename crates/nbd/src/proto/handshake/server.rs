@@ -252,8 +252,7 @@ pub const CONTEXT_ID: u32 = 1;
 fn info_request(go: bool, data: &[u8]) -> Result<InfoRequest, ProtocolError> {
     let mut input = Input::new(data, "information request");
     let name = input.string_u32()?.to_owned();
-    let mut request =
-        InfoRequest { name, go, wants_name: false, wants_description: false, wants_block_sizes: false };
+    let mut request = InfoRequest { name, go, wants_name: false, wants_description: false, wants_block_sizes: false };
     let count = input.u16()?;
     if count > MAX_INFO_REQUESTS {
         return Err(ProtocolError::Malformed { what: "information request" });

@@ -6,13 +6,7 @@ use crate::schema::description::{Table, count, flag, id, json, name, one_of, tex
 
 /// The tables of this area.
 pub(in crate::schema) fn agents() -> Vec<Table> {
-    vec![
-        vmware_credentials(),
-        vma_pairing_codes(),
-        vma_enrollments(),
-        vma_active_connections(),
-        vma_connection_audit(),
-    ]
+    vec![vmware_credentials(), vma_pairing_codes(), vma_enrollments(), vma_active_connections(), vma_connection_audit()]
 }
 
 fn vmware_credentials() -> Table {

@@ -2,20 +2,11 @@
 
 use model::status::{ContextStatus, DiskSyncStatus, Firmware, ReplicationStatus, ReplicationType, stored_texts};
 
-use crate::schema::description::{
-    Table, count, double, flag, id, integer, json, name, one_of, path, text, time,
-};
+use crate::schema::description::{Table, count, double, flag, id, integer, json, name, one_of, path, text, time};
 
 /// The tables of this area.
 pub(in crate::schema) fn core() -> Vec<Table> {
-    vec![
-        vm_replication_contexts(),
-        replication_jobs(),
-        vm_disks(),
-        cbt_history(),
-        network_mappings(),
-        failover_jobs(),
-    ]
+    vec![vm_replication_contexts(), replication_jobs(), vm_disks(), cbt_history(), network_mappings(), failover_jobs()]
 }
 
 fn vm_replication_contexts() -> Table {

@@ -1,0 +1,124 @@
+//! The control API on the gateway's Unix socket: exports, connections, verification. Only processes of the hub reach it.
+
+use std::sync::Arc;
+
+use api::Problem;
+use api::extract::{Json, Path, Query, method_not_allowed, not_found, panicked};
+use api::gateway::{ConnectionView, ExportView, VerifyQuery, VerifyReport};
+use api::{ResponseBody, TransportError};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use futures::StreamExt;
+use serde_json::{Value, json};
+use store::{Store, nbd_exports};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::connections::Connections;
+use crate::error::GatewayError;
+use crate::exports::device_path;
+use crate::verify::verify;
+
+/// Most exports in one answer.
+const MAX_EXPORTS: u32 = 10_000;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub(crate) struct Control {
+    pub(crate) store: Store,
+    pub(crate) connections: Arc<Connections>,
+}
+
+/// All routes on one screen.
+pub(crate) fn router(control: Control) -> Router {
+    Router::new()
+        .route("/exports", get(exports))
+        .route("/exports/{name}/verify", post(verify_export))
+        .route("/exports/{name}/close", post(close_export))
+        .route("/agents/{enrollment_id}/close", post(close_agent))
+        .route("/connections", get(connections))
+        .route("/connections/{id}", delete(close_connection))
+        .route("/health", get(health))
+        .route("/metrics", get(metrics))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        // The digests of a disk are 0.07 % of it and are never collected.
+        .layer(DefaultBodyLimit::disable())
+        .layer(CatchPanicLayer::custom(panicked))
+        .with_state(control)
+}
+
+async fn exports(State(control): State<Control>) -> Result<Json<Vec<ExportView>>, GatewayError> {
+    let active = nbd_exports::active(&control.store, None, MAX_EXPORTS).await;
+    let active = active.map_err(|source| GatewayError::Database { source })?;
+    let views = active.into_iter().map(|target| ExportView {
+        connections: control.connections.count_on(&target.export_name),
+        export_name: target.export_name,
+        size_bytes: *target.size_bytes,
+        read_only: target.read_only,
+        enrollment_id: target.enrollment_id,
+    });
+    Ok(Json(views.collect()))
+}
+
+async fn verify_export(
+    State(control): State<Control>,
+    Path(name): Path<String>,
+    Query(query): Query<VerifyQuery>,
+    body: Body,
+) -> Result<Json<VerifyReport>, GatewayError> {
+    let device = device_path(&control.store, &name).await?;
+    let digests: ResponseBody = body
+        .into_data_stream()
+        .map(|chunk| {
+            chunk.map_err(|source| TransportError::Unreachable { peer: "the agent".to_owned(), source: source.into() })
+        })
+        .boxed();
+    Ok(Json(verify(&name, &device, query, digests).await?))
+}
+
+async fn close_export(State(control): State<Control>, Path(name): Path<String>) -> Json<()> {
+    control.connections.cut_export(&name);
+    Json(())
+}
+
+async fn close_agent(State(control): State<Control>, Path(enrollment_id): Path<String>) -> Json<()> {
+    control.connections.cut_agent(&enrollment_id);
+    Json(())
+}
+
+async fn connections(State(control): State<Control>) -> Json<Vec<ConnectionView>> {
+    Json(control.connections.views())
+}
+
+async fn close_connection(State(control): State<Control>, Path(id): Path<u64>) -> Result<Json<()>, Problem> {
+    if control.connections.cut(id) {
+        return Ok(Json(()));
+    }
+    Err(Problem::new(model::FailureKind::NotFound, format!("there is no connection {id}")))
+}
+
+async fn health(State(control): State<Control>) -> Result<Json<Value>, GatewayError> {
+    control.store.ping().await.map_err(|source| GatewayError::Database { source })?;
+    Ok(Json(json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") })))
+}
+
+async fn metrics(State(control): State<Control>) -> String {
+    let (written, read) = control.connections.totals();
+    let open = control.connections.views().len();
+    format!(
+        "# TYPE migratekit_gateway_connections gauge\nmigratekit_gateway_connections {open}\n\
+         # TYPE migratekit_gateway_written_bytes_total counter\nmigratekit_gateway_written_bytes_total {written}\n\
+         # TYPE migratekit_gateway_read_bytes_total counter\nmigratekit_gateway_read_bytes_total {read}\n"
+    )
+}
+
+impl IntoResponse for GatewayError {
+    fn into_response(self) -> Response {
+        let mut problem = Problem::from_error(self.kind(), &self);
+        problem.remedy = self.remedy().map(str::to_owned);
+        problem.into_response()
+    }
+}

@@ -1,0 +1,51 @@
+//! `migratekit nbd`: the product's own NBD server and client as stand-alone tools.
+
+mod copy;
+mod endpoint;
+mod info;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use nbd::NbdError;
+
+use super::failure::Failure;
+use super::hub::Context;
+
+/// What can be done.
+#[derive(Subcommand)]
+pub enum NbdCommand {
+    /// Serve a raw file or block device.
+    Serve(serve::ServeArgs),
+    /// Show what an export offers.
+    Info(info::InfoArgs),
+    /// Copy between files and exports, holes and zeroes kept as such.
+    Copy(copy::CopyArgs),
+}
+
+/// Does it.
+///
+/// # Errors
+/// What the server or the client met.
+pub async fn run(context: &Context, command: NbdCommand) -> Result<ExitCode, Failure> {
+    match command {
+        NbdCommand::Serve(args) => serve::run(context, &args).await,
+        NbdCommand::Info(args) => info::run(context, &args).await,
+        NbdCommand::Copy(args) => copy::run(context, &args).await,
+    }
+}
+
+/// An error of NBD with its remedy.
+fn nbd_failure(error: &NbdError) -> Failure {
+    let mut problem = api::Problem::from_error(error.kind(), error);
+    problem.remedy = error.remedy().map(str::to_owned);
+    problem.into()
+}
+
+/// An error of a device with its remedy.
+fn device_failure(error: &block::BlockError) -> Failure {
+    let mut problem = api::Problem::from_error(error.kind(), error);
+    problem.remedy = error.remedy().map(str::to_owned);
+    problem.into()
+}

@@ -1,0 +1,132 @@
+//! `migratekit nbd serve`: one file, one export, until interrupted.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use block::{BlockDevice, FileDevice};
+use clap::Args;
+use model::FailureKind;
+use nbd::server::{ExportListing, ExportSource, OpenExport, OpenRefused, ServeOptions, serve_connection};
+use nbd::NbdUri;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::device_failure;
+use crate::cli::failure::Failure;
+use crate::cli::hub::Context;
+use crate::cli::output::message;
+
+/// What to serve.
+#[derive(Args)]
+pub struct ServeArgs {
+    /// Raw file or block device.
+    file: PathBuf,
+    /// Address to listen on; port 0 chooses one.
+    #[arg(long, default_value = "127.0.0.1:10809", conflicts_with = "socket")]
+    listen: SocketAddr,
+    /// Unix socket to listen on instead.
+    #[arg(long)]
+    socket: Option<PathBuf>,
+    /// Refuse writes.
+    #[arg(long)]
+    read_only: bool,
+    /// Name of the export.
+    #[arg(long, default_value = "")]
+    name: String,
+}
+
+/// The one export, under its name and under the empty one (the default export).
+struct OneExport {
+    name: String,
+    device: Arc<dyn BlockDevice>,
+    read_only: bool,
+}
+
+#[async_trait]
+impl ExportSource for OneExport {
+    async fn open(&self, name: &str) -> Result<OpenExport, OpenRefused> {
+        if !name.is_empty() && name != self.name {
+            return Err(OpenRefused::Unknown);
+        }
+        let export = OpenExport::new(Arc::clone(&self.device));
+        Ok(if self.read_only { export.read_only() } else { export })
+    }
+
+    async fn list(&self) -> Vec<ExportListing> {
+        vec![ExportListing { name: self.name.clone(), description: String::new() }]
+    }
+}
+
+/// Serves until interrupted.
+///
+/// # Errors
+/// When the file cannot be opened or the address not listened on.
+pub async fn run(_context: &Context, args: &ServeArgs) -> Result<ExitCode, Failure> {
+    let device = FileDevice::open(&args.file, args.read_only).map_err(|error| device_failure(&error))?;
+    let export = OneExport { name: args.name.clone(), device: Arc::new(device), read_only: args.read_only };
+    let server = Server { export: Arc::new(export), shutdown: runtime::shutdown::on_signals(), tasks: TaskTracker::new() };
+    match &args.socket {
+        Some(path) => {
+            let listener = UnixListener::bind(path).map_err(|error| {
+                Failure::new(FailureKind::Conflict, format!("cannot listen on {}: {error}", path.display()))
+                    .remedy("remove the socket if nobody uses it")
+            })?;
+            message(&format!("serving {}", NbdUri::unix(path, &args.name)));
+            server.accept(|| async { listener.accept().await.map(|(stream, _)| stream) }).await;
+            std::fs::remove_file(path)?;
+        }
+        None => {
+            let listener = TcpListener::bind(args.listen)
+                .await
+                .map_err(|error| Failure::new(FailureKind::Conflict, format!("cannot listen on {}: {error}", args.listen)))?;
+            let bound = listener.local_addr()?;
+            message(&format!("serving {}", NbdUri::tcp(&bound.ip().to_string(), bound.port(), &args.name)));
+            server
+                .accept(|| async {
+                    let (stream, _) = listener.accept().await?;
+                    stream.set_nodelay(true)?;
+                    Ok(stream)
+                })
+                .await;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Server {
+    export: Arc<OneExport>,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Server {
+    /// Takes connections until shutdown, then lets the open ones finish what is in flight.
+    async fn accept<S, F, Fut>(&self, next: F)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        F: Fn() -> Fut,
+        Fut: Future<Output = std::io::Result<S>>,
+    {
+        loop {
+            let stream = tokio::select! {
+                () = self.shutdown.cancelled() => break,
+                stream = next() => stream,
+            };
+            let Ok(stream) = stream else { continue };
+            let exports: Arc<dyn ExportSource> = Arc::clone(&self.export) as Arc<dyn ExportSource>;
+            let options = ServeOptions { shutdown: self.shutdown.clone(), ..ServeOptions::default() };
+            self.tasks.spawn(async move {
+                if let Err(error) = serve_connection(stream, exports, options).await {
+                    message(&format!("a connection broke: {error}"));
+                }
+            });
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}

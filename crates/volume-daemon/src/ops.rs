@@ -1,0 +1,109 @@
+//! The operations on volumes: accepted once per idempotency key, carried out as jobs of the job log, ended in their
+//! rows. What each does is in its own file.
+
+pub(crate) mod attach;
+mod cloud_job;
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod detach;
+mod submit;
+
+use api::Problem;
+use futures::future::BoxFuture;
+use joblog::{JobView, Saga, StepContext, StepError};
+use model::FailureKind;
+use model::status::{JobStatus, OperationStatus, OperationType};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use store::volume_operations::{self, OperationEnd, OperationLease, VolumeOperation};
+
+use crate::daemon::Daemon;
+use crate::error::step;
+
+pub(crate) use submit::{Asked, busy_with, resume_accepted, submit};
+
+/// Every operation.
+pub(crate) const SAGAS: [&Saga<Daemon>; 4] = [&create::SAGA, &attach::SAGA, &detach::SAGA, &delete::SAGA];
+
+/// The parameters of every job of ours.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Params {
+    /// The row in `volume_operations`.
+    operation_id: String,
+    /// What was asked for.
+    request: Value,
+}
+
+impl Params {
+    fn request<T: DeserializeOwned>(&self) -> Result<T, StepError> {
+        T::deserialize(&self.request)
+            .map_err(|error| StepError::new(FailureKind::Internal, format!("the request cannot be read: {error}")))
+    }
+}
+
+/// The job type of an operation; none for operations this process has no code for.
+fn job_type(operation_type: OperationType) -> Option<&'static str> {
+    match operation_type {
+        OperationType::Create => Some(create::SAGA.job_type),
+        OperationType::Attach => Some(attach::SAGA.job_type),
+        OperationType::Detach => Some(detach::SAGA.job_type),
+        OperationType::Delete => Some(delete::SAGA.job_type),
+        _ => None,
+    }
+}
+
+/// A request about one volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct VolumeRequest {
+    /// CloudStack's uuid of the volume.
+    pub(crate) volume_uuid: String,
+}
+
+/// Begins an attempt: raises the operation's fence, so that an earlier executor can write no more.
+async fn begin(daemon: &Daemon, context: &StepContext) -> Result<OperationLease, StepError> {
+    let params: Params = context.params()?;
+    volume_operations::begin(&daemon.store, &params.operation_id).await.map_err(step)
+}
+
+/// Ends the operation's row as its job ends.
+fn finished<'a>(daemon: &'a Daemon, view: &'a JobView) -> BoxFuture<'a, Result<(), StepError>> {
+    Box::pin(async move {
+        let params: Params = view.params()?;
+        let row = volume_operations::by_id(&daemon.store, &params.operation_id).await.map_err(step)?;
+        if volume_operations::has_ended(&row) {
+            return Ok(());
+        }
+        let lease = if *row.status == OperationStatus::Pending {
+            volume_operations::begin(&daemon.store, &row.id).await.map_err(step)?
+        } else {
+            OperationLease { operation_id: row.id.clone(), fence: *row.fence }
+        };
+        volume_operations::finish(&daemon.store, &lease, &end_of(view, &row)?).await.map_err(step)
+    })
+}
+
+fn end_of(view: &JobView, row: &VolumeOperation) -> Result<OperationEnd, StepError> {
+    match view.outcome {
+        JobStatus::Completed => Ok(OperationEnd::Completed(json!({ "volume_id": row.volume_id, "vm_id": row.vm_id }))),
+        JobStatus::Cancelled => Ok(OperationEnd::Cancelled),
+        _ => {
+            let text = serde_json::to_string(&problem_of(view));
+            let text = text.map_err(|error| StepError::new(FailureKind::Internal, error.to_string()))?;
+            Ok(OperationEnd::Failed(text))
+        }
+    }
+}
+
+fn problem_of(view: &JobView) -> Problem {
+    let Some(error) = &view.job.error else {
+        return Problem::new(FailureKind::Internal, "the job ended without a reason").job(&view.job.id);
+    };
+    let mut problem = Problem::new(error.kind, error.message.clone()).job(&view.job.id);
+    problem.remedy.clone_from(&error.remedy);
+    problem.evidence = error.detail.as_ref().filter(|detail| !detail.is_null()).map(ToString::to_string);
+    if view.outcome == JobStatus::NeedsOperator {
+        problem.cause = Some("what was begun could not be taken back; the job waits for an operator".to_owned());
+    }
+    problem
+}

@@ -1,0 +1,100 @@
+//! Accepting an operation: the same key answers with the same operation, a busy volume is refused, and what was
+//! accepted is begun even if the process dies right after.
+
+use joblog::{JobError, NewJob};
+use model::status::OperationType;
+use serde_json::Value;
+use store::volume_operations::{self, NewOperation, VolumeOperation};
+
+use super::{Params, job_type};
+use crate::daemon::Daemon;
+use crate::error::VolumeDaemonError;
+
+/// How far back operations are searched for one with the key of a repeated request, and for earlier detachments.
+pub(super) const MAX_RECENT_OPERATIONS: u32 = 1000;
+
+/// An operation somebody asks for.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) operation_type: OperationType,
+    /// The volume, where there is one already.
+    pub(crate) volume_uuid: Option<String>,
+    /// The VM it concerns, when the caller named one.
+    pub(crate) vm_id: Option<String>,
+    pub(crate) request: Value,
+    pub(crate) key: String,
+}
+
+/// Accepts an operation and begins it, or answers with the one that has its key.
+pub(crate) async fn submit(daemon: &Daemon, asked: Asked) -> Result<VolumeOperation, VolumeDaemonError> {
+    let _one_at_a_time = daemon.accepting.lock().await;
+    if let Some(volume_uuid) = &asked.volume_uuid
+        && let Some(other) = busy_with(daemon, volume_uuid).await?
+        && other.idempotency_key != asked.key
+    {
+        // A late repeat of an ended request is no new operation.
+        let recent = volume_operations::list(&daemon.store, None, MAX_RECENT_OPERATIONS).await?;
+        if !recent.iter().any(|operation| operation.idempotency_key == asked.key) {
+            return Err(busy(volume_uuid, &other));
+        }
+    }
+    let new = NewOperation {
+        operation_type: asked.operation_type,
+        volume_id: asked.volume_uuid,
+        vm_id: asked.vm_id,
+        request: asked.request,
+        correlation_id: model::id::new_id(),
+        idempotency_key: asked.key,
+    };
+    let operation = volume_operations::submit(&daemon.store, &new).await?.operation;
+    if !volume_operations::has_ended(&operation) {
+        start(daemon, &operation).await?;
+    }
+    Ok(operation)
+}
+
+/// The operation that is under way on a volume.
+pub(crate) async fn busy_with(
+    daemon: &Daemon,
+    volume_uuid: &str,
+) -> Result<Option<VolumeOperation>, VolumeDaemonError> {
+    let unfinished = volume_operations::unfinished(&daemon.store).await?;
+    Ok(unfinished.into_iter().find(|operation| operation.volume_id.as_deref() == Some(volume_uuid)))
+}
+
+/// The refusal while `other` is under way.
+pub(crate) fn busy(volume_uuid: &str, other: &VolumeOperation) -> VolumeDaemonError {
+    VolumeDaemonError::Busy {
+        volume_uuid: volume_uuid.to_owned(),
+        operation_id: other.id.clone(),
+        operation_type: *other.operation_type,
+    }
+}
+
+/// Begins operations that were accepted by a process that died before it could begin them.
+pub(crate) async fn resume_accepted(daemon: &Daemon) -> Result<(), VolumeDaemonError> {
+    let _one_at_a_time = daemon.accepting.lock().await;
+    for operation in volume_operations::unfinished(&daemon.store).await? {
+        start(daemon, &operation).await?;
+    }
+    Ok(())
+}
+
+async fn start(daemon: &Daemon, operation: &VolumeOperation) -> Result<(), VolumeDaemonError> {
+    let Some(job_type) = job_type(*operation.operation_type) else { return Ok(()) };
+    let params = Params { operation_id: operation.id.clone(), request: operation.request.clone() };
+    let job = NewJob::new(job_type, sentence(operation), &params)?
+        .with_id(operation.correlation_id.clone())
+        .external_id(operation.id.clone());
+    match daemon.runner().start(job).await {
+        // It was begun before.
+        Ok(_) | Err(JobError::Conflict { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn sentence(operation: &VolumeOperation) -> String {
+    let name = operation.request.get("name").and_then(Value::as_str);
+    let what = operation.volume_id.as_deref().or(name).unwrap_or_default();
+    format!("{} volume {what}", *operation.operation_type)
+}
