@@ -7,8 +7,8 @@ pub mod disk_image;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use rand::{RngCore as _, SeedableRng as _};
 
 use crate::vcenter::disk::Disk;
 use crate::vcenter::state::Lab;
@@ -115,7 +115,7 @@ impl Guest {
         let mut offsets = Vec::with_capacity(chosen.len());
         for index in chosen {
             let offset = (first + index as u64) * SCATTER_BLOCK_BYTES;
-            random.fill_bytes(&mut block);
+            fill_random(&mut block, scatter.seed, offset);
             disk.write(&block, offset).map_err(VcenterError::disk("write to"))?;
             offsets.push(offset);
         }
@@ -163,6 +163,13 @@ impl Guest {
         let unknown = || VcenterError::Unknown { what: "VM snapshot", name: wanted.to_owned() };
         found.map(|snapshot| Some(snapshot.moref.id.clone())).ok_or_else(unknown)
     }
+}
+
+/// Fills a buffer with incompressible bytes that depend only on the seed and the place.
+pub(crate) fn fill_random(buffer: &mut [u8], seed: u64, place: u64) {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&seed.to_le_bytes()).update(&place.to_le_bytes());
+    hasher.finalize_xof().fill(buffer);
 }
 
 fn check_range(disk: &Disk, offset: u64, length: u64) -> Result<(), VcenterError> {

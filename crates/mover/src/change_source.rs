@@ -44,34 +44,48 @@ pub struct Decision {
 pub fn decide(known: Known<'_>) -> Decision {
     let decision = |mode, query, reason| Decision { mode, query, reason };
     match (known.requested, known.committed, known.current) {
-        (ChangeSource::Compare, None, _) => {
-            decision(SyncMode::Full, Query::Everything, "a comparison was asked for, but there is no replica yet: the whole disk is copied")
-        }
+        (ChangeSource::Compare, None, _) => decision(
+            SyncMode::Full,
+            Query::Everything,
+            "a comparison was asked for, but there is no replica yet: the whole disk is copied",
+        ),
         (ChangeSource::Compare, Some(_), _) => {
             decision(SyncMode::Compare, Query::Everything, "a comparison was asked for")
         }
-        (ChangeSource::Cbt, None, Some(_)) if !known.is_allocation_known => {
-            decision(SyncMode::Full, Query::Everything, "first copy of a VM with vm_snapshots of others: the whole disk is read")
-        }
+        (ChangeSource::Cbt, None, Some(_)) if !known.is_allocation_known => decision(
+            SyncMode::Full,
+            Query::Everything,
+            "first copy of a VM with vm_snapshots of others: the whole disk is read",
+        ),
         (ChangeSource::Cbt, None, Some(_)) => {
             decision(SyncMode::Full, Query::Allocated, "first copy: what change tracking says is allocated")
         }
-        (ChangeSource::Cbt, None, None) => {
-            decision(SyncMode::Full, Query::Everything, "first copy of a disk whose changes are not tracked: the whole disk is read")
-        }
-        (ChangeSource::Cbt, Some(_), None) => {
-            decision(SyncMode::Compare, Query::Everything, "the disk's changes are not tracked any more: the whole disk is compared")
-        }
+        (ChangeSource::Cbt, None, None) => decision(
+            SyncMode::Full,
+            Query::Everything,
+            "first copy of a disk whose changes are not tracked: the whole disk is read",
+        ),
+        (ChangeSource::Cbt, Some(_), None) => decision(
+            SyncMode::Compare,
+            Query::Everything,
+            "the disk's changes are not tracked any more: the whole disk is compared",
+        ),
         (ChangeSource::Cbt, Some(committed), Some(current)) => match committed.lineage(current) {
-            Lineage::Continues => {
-                decision(SyncMode::Incremental, Query::Since(committed.clone()), "what changed since the last committed change id")
-            }
-            Lineage::EpochChanged => {
-                decision(SyncMode::Compare, Query::Everything, "change tracking was reset since the last commit: the whole disk is compared")
-            }
-            Lineage::Reverted => {
-                decision(SyncMode::Compare, Query::Everything, "the VM was reverted to an older vm_snapshot: the whole disk is compared")
-            }
+            Lineage::Continues => decision(
+                SyncMode::Incremental,
+                Query::Since(committed.clone()),
+                "what changed since the last committed change id",
+            ),
+            Lineage::EpochChanged => decision(
+                SyncMode::Compare,
+                Query::Everything,
+                "change tracking was reset since the last commit: the whole disk is compared",
+            ),
+            Lineage::Reverted => decision(
+                SyncMode::Compare,
+                Query::Everything,
+                "the VM was reverted to an older vm_snapshot: the whole disk is compared",
+            ),
         },
     }
 }
@@ -125,7 +139,8 @@ mod tests {
 
     #[test]
     fn a_refused_query_never_reads_less() {
-        let since = Decision { mode: SyncMode::Incremental, query: Query::Since("52 aa/5".parse().unwrap()), reason: "" };
+        let since =
+            Decision { mode: SyncMode::Incremental, query: Query::Since("52 aa/5".parse().unwrap()), reason: "" };
         assert_eq!(after_refusal(&since).mode, SyncMode::Compare);
         let allocated = Decision { mode: SyncMode::Full, query: Query::Allocated, reason: "" };
         let fallen_back = after_refusal(&allocated);

@@ -171,9 +171,11 @@ impl MoverError {
             Self::TargetTooSmall { .. } => {
                 Some("grow the replica volume to at least the disk's size, or tear the replica down and replicate anew")
             }
-            Self::WriteTarget { source, .. } | Self::Flush { source } if source.kind() == FailureKind::Exhausted => Some(
-                "make room on the storage behind the replica volume, then replicate again: the replica stays marked incomplete until then",
-            ),
+            Self::WriteTarget { source, .. } | Self::Flush { source } if source.kind() == FailureKind::Exhausted => {
+                Some(
+                    "make room on the storage behind the replica volume, then replicate again: the replica stays marked incomplete until then",
+                )
+            }
             Self::Datastore { source } => source.remedy(),
             Self::OpenTarget { source, .. }
             | Self::SourceNbd { source }
@@ -182,7 +184,9 @@ impl MoverError {
             | Self::Flush { source } => source.remedy(),
             Self::SourceSize { .. } => Some("discover the VM again: the disk was resized or replaced"),
             Self::Digests { .. } => Some("make room in the agent's state folder"),
-            Self::ServeCommand { .. } => Some("run the command of the agent's configuration by hand and read its output"),
+            Self::ServeCommand { .. } => {
+                Some("run the command of the agent's configuration by hand and read its output")
+            }
             _ => None,
         }
     }

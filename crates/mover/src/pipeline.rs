@@ -1,6 +1,6 @@
 //! Copies one disk: workers take chunks of the plan, read, digest and test for zero leaf by leaf, write, count.
 //!
-//! Bytes in flight are bounded by the number of workers times [`MAX_CHUNK_BYTES`] (twice that in a comparison); a
+//! Bytes in flight are bounded by the number of workers times [`crate::plan::MAX_CHUNK_BYTES`] (twice that in a comparison); a
 //! buffer goes from the read to the write without a copy. Nothing here knows vSphere or TLS.
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::digest_file::DigestFile;
 use crate::error::MoverError;
-use crate::plan::{Cursor, MAX_CHUNK_BYTES, Plan};
+use crate::plan::{Cursor, Plan};
 use crate::progress::DiskProgress;
 use crate::reader::Reader;
 use crate::target::Target;
@@ -209,8 +209,10 @@ mod tests {
         let mut replica = source.clone();
         replica[LEAF] = 1;
         let runs = pieces(Extent::new(0, source.len() as u64), &source, Some(&replica));
-        let expected =
-            [(Piece::Same, Extent::new(0, LEAF_SIZE_BYTES)), (Piece::Zero, Extent::new(LEAF_SIZE_BYTES, LEAF_SIZE_BYTES))];
+        let expected = [
+            (Piece::Same, Extent::new(0, LEAF_SIZE_BYTES)),
+            (Piece::Zero, Extent::new(LEAF_SIZE_BYTES, LEAF_SIZE_BYTES)),
+        ];
         assert_eq!(runs, expected);
     }
 }

@@ -51,10 +51,15 @@ pub async fn serve(state: OmaState, front: Front, shutdown: CancellationToken) -
     store::vma_active_connections::disconnected(state.store(), None).await?;
     let router = router::router(state.clone());
     let runner = state.runner().clone();
+    let stop = async {
+        shutdown.cancelled().await;
+        state.stopping().cancel();
+    };
     tokio::join!(
+        stop,
         front.serve(state.clone(), router, shutdown.clone()),
-        enrolment::sweep::run(state, shutdown.clone()),
-        runner.run(shutdown),
+        enrolment::sweep::run(state.clone(), shutdown.clone()),
+        runner.run(shutdown.clone()),
     );
     Ok(())
 }

@@ -9,6 +9,7 @@ use api::{Client, HttpTransport};
 use joblog::{Events, JobError, Runner, RunnerBuilder, RunnerConfig};
 use store::Store;
 use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
 use tunnel::HubIdentity;
 
 use crate::agents::AgentRegistry;
@@ -39,6 +40,7 @@ struct Inner {
     auth_limits: AuthLimits,
     enrolment_limits: EnrolmentLimits,
     listeners: Listeners,
+    stopping: CancellationToken,
 }
 
 impl OmaState {
@@ -75,6 +77,7 @@ impl OmaState {
             auth_limits: AuthLimits::default(),
             enrolment_limits: EnrolmentLimits::default(),
             listeners: Listeners::default(),
+            stopping: CancellationToken::new(),
         }));
         let runner = sagas(state.runner_builder(), &state)?.build();
         state.0.runner.get_or_init(|| runner);
@@ -148,5 +151,10 @@ impl OmaState {
     /// How many may listen to events.
     pub(crate) fn listeners(&self) -> &Listeners {
         &self.0.listeners
+    }
+
+    /// Cancelled when the process stops: answers without an end, end then.
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.0.stopping
     }
 }

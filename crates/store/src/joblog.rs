@@ -37,9 +37,9 @@ impl JobStore for Store {
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Option<JobRecord>, JobError> {
-        let failed = |error| database("claim a job")(error);
+        let claiming = database("claim a job");
         let own = request.take_own.then_some(request.owner.as_str());
-        let transaction = self.begin_write().await.map_err(self::failed("claim a job"))?;
+        let transaction = self.begin_write().await.map_err(failed("claim a job"))?;
         let update = Entity::update_many()
             .col_expr(Column::Owner, Expr::value(request.owner.as_str()))
             .col_expr(Column::LeaseUntil, Expr::value(Timestamp::from(request.lease_until)))
@@ -48,11 +48,11 @@ impl JobStore for Store {
             .filter(Column::Id.eq(request.job_id.as_str()))
             .filter(Column::Status.is_in(stored(request.statuses)))
             .filter(free(request.now, own));
-        if update.exec(&transaction).await.map_err(failed)?.rows_affected == 0 {
+        if update.exec(&transaction).await.map_err(&claiming)?.rows_affected == 0 {
             return Ok(None);
         }
         let record = load(&transaction, &request.job_id).await?;
-        transaction.commit().await.map_err(failed)?;
+        transaction.commit().await.map_err(&claiming)?;
         Ok(record)
     }
 

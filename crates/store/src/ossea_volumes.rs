@@ -136,6 +136,15 @@ pub async fn record(store: &Store, volume: &NewVolume) -> Result<OsseaVolume, St
     Ok(row)
 }
 
+/// The volume with this CloudStack uuid, or none.
+///
+/// # Errors
+/// The database fails.
+pub async fn find(store: &Store, volume_id: &str) -> Result<Option<OsseaVolume>, StoreError> {
+    let query = Entity::find().filter(Column::VolumeId.eq(volume_id));
+    query.one(store.connection()).await.map_err(while_doing("read a volume"))
+}
+
 /// The volume with this CloudStack uuid.
 ///
 /// # Errors

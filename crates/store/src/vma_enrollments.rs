@@ -1,7 +1,7 @@
 //! `vma_enrollments`: the agents that asked to belong to this hub, and which of them may.
 
 use model::id;
-use model::status::{AuditEvent, ConnectionStatus, EnrollmentStatus, Transitions};
+use model::status::{AuditEvent, EnrollmentStatus, Transitions};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
@@ -306,10 +306,4 @@ pub async fn expire_abandoned(store: &Store, now: OffsetDateTime) -> Result<u64,
         .filter(Column::ExpiresAt.lte(now));
     let updated = update.exec(store.connection()).await.map_err(while_doing("expire abandoned enrolments"))?;
     Ok(updated.rows_affected)
-}
-
-/// Whether an agent's connection row says that it is connected.
-#[must_use]
-pub fn is_connected(connection: Option<&connections::Connection>) -> bool {
-    connection.is_some_and(|row| *row.connection_status == ConnectionStatus::Connected)
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use joblog::{JobError, Runner, RunnerConfig};
-use runtime::sealed::SealingKey;
+use crate::sealed_tmp::SealingKey;
 use store::Store;
 use tokio::sync::Mutex;
 

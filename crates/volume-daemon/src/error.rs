@@ -37,7 +37,7 @@ pub enum VolumeDaemonError {
         doing: String,
         /// Why.
         #[source]
-        source: runtime::sealed::SealError,
+        source: crate::sealed_tmp::SealError,
     },
     /// A folder of this machine cannot be read.
     #[error("cannot read {path}")]
@@ -132,9 +132,9 @@ pub enum VolumeDaemonError {
         /// What it does.
         operation_type: OperationType,
     },
-    /// An earlier detachment is still pending in CloudStack; a late one would clear a new attachment.
-    #[error("CloudStack job {job_id}, which detaches volume {volume_uuid}, is still pending")]
-    DetachPending {
+    /// A job of an earlier operation is still pending in CloudStack; a late detachment would clear a new attachment.
+    #[error("CloudStack job {job_id} of an earlier operation on volume {volume_uuid} is still pending")]
+    JobPending {
         /// The volume.
         volume_uuid: String,
         /// The job.
@@ -211,7 +211,7 @@ impl VolumeDaemonError {
             Self::Correlate(error) => error.kind(),
             Self::LimitReached { .. } => FailureKind::Exhausted,
             Self::VolumeNotVisible { .. } => FailureKind::NotFound,
-            Self::NotVisibleYet { .. } | Self::JobsLost { .. } | Self::DetachPending { .. } | Self::NoDevice { .. } => {
+            Self::NotVisibleYet { .. } | Self::JobsLost { .. } | Self::JobPending { .. } | Self::NoDevice { .. } => {
                 FailureKind::Unavailable
             }
             Self::Busy { .. } | Self::Attached { .. } | Self::NotPresent { .. } | Self::ForeignVolume { .. } => {
@@ -244,7 +244,7 @@ impl VolumeDaemonError {
             }
             Self::NotVisibleYet { .. } | Self::JobsLost { .. } => "look at the management server, then repeat",
             Self::Busy { .. } => "wait for that operation to end, then repeat",
-            Self::DetachPending { .. } => "wait until that job ends in CloudStack, then repeat",
+            Self::JobPending { .. } => "wait until that job ends in CloudStack, then repeat",
             Self::Attached { .. } => "detach the volume first",
             Self::NoDevice { .. } => "look at the VM's disks in CloudStack and at the kernel's log of this machine",
             Self::NotPresent { .. } => "attach the volume to the hub's VM first",

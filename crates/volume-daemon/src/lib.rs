@@ -12,6 +12,7 @@ mod http;
 mod ops;
 mod own_vm;
 mod reconcile;
+mod sealed_tmp;
 mod serve;
 mod views;
 

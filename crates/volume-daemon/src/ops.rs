@@ -21,10 +21,10 @@ use store::volume_operations::{self, OperationEnd, OperationLease, VolumeOperati
 use crate::daemon::Daemon;
 use crate::error::step;
 
-pub(crate) use submit::{Asked, busy_with, resume_accepted, submit};
+pub(crate) use submit::{Asked, busy, busy_with, resume_accepted, submit, with_key};
 
 /// Every operation.
-pub(crate) const SAGAS: [&Saga<Daemon>; 4] = [&create::SAGA, &attach::SAGA, &detach::SAGA, &delete::SAGA];
+pub(crate) static SAGAS: [&Saga<Daemon>; 4] = [&create::SAGA, &attach::SAGA, &detach::SAGA, &delete::SAGA];
 
 /// The parameters of every job of ours.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -64,6 +64,13 @@ pub(crate) struct VolumeRequest {
 async fn begin(daemon: &Daemon, context: &StepContext) -> Result<OperationLease, StepError> {
     let params: Params = context.params()?;
     volume_operations::begin(&daemon.store, &params.operation_id).await.map_err(step)
+}
+
+/// The right to write the operation as whoever began it last; the job log sees to it that this is us.
+async fn current_lease(daemon: &Daemon, context: &StepContext) -> Result<OperationLease, StepError> {
+    let params: Params = context.params()?;
+    let row = volume_operations::by_id(&daemon.store, &params.operation_id).await.map_err(step)?;
+    Ok(OperationLease { operation_id: row.id, fence: *row.fence })
 }
 
 /// Ends the operation's row as its job ends.

@@ -9,9 +9,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rand::rngs::StdRng;
-use rand::{RngCore as _, SeedableRng as _};
-
+use super::fill_random;
 use crate::vcenter::{Area, VcenterError};
 
 const MIB: u64 = 1 << 20;
@@ -192,7 +190,7 @@ fn write_tree(root: &Path, plan: &DiskPlan) -> io::Result<()> {
     let line = "Jan  1 00:00:00 guest kernel: the quick brown fox jumps over the lazy dog\n";
     std::fs::write(root.join("var/log/messages"), line.repeat(16_384))?;
     let mut payload = vec![0_u8; usize::try_from(plan.payload_bytes).unwrap_or_default()];
-    StdRng::seed_from_u64(plan.seed).fill_bytes(&mut payload);
+    fill_random(&mut payload, plan.seed, 0);
     std::fs::write(root.join("var/lib/app/payload.bin"), payload)?;
     let sparse = File::create(root.join("srv/sparse.img"))?;
     sparse.set_len(8 * MIB)?;
@@ -203,7 +201,7 @@ fn write_tree(root: &Path, plan: &DiskPlan) -> io::Result<()> {
 fn fill_raw(path: &Path, plan: &DiskPlan, layout: &DiskLayout) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
     let mut region = vec![0_u8; usize::try_from(REGION_BYTES).unwrap_or_default()];
-    StdRng::seed_from_u64(plan.seed ^ 0x7261_7700).fill_bytes(&mut region);
+    fill_random(&mut region, plan.seed, layout.raw.start);
     file.write_all_at(&region, layout.raw.start)?;
     let text = b"compressible content, again and again; ";
     region.iter_mut().zip(text.iter().cycle()).for_each(|(byte, letter)| *byte = *letter);

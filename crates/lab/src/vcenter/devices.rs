@@ -108,6 +108,16 @@ pub(crate) fn controller_key(kind: ControllerKind, bus: i32) -> i32 {
     }
 }
 
+/// What the configuration file calls the bus of such a controller: `scsi0:0`, `sata0:1`.
+pub(crate) fn bus_prefix(kind: ControllerKind) -> &'static str {
+    match kind {
+        ControllerKind::Ide => "ide",
+        ControllerKind::Sata => "sata",
+        ControllerKind::Nvme => "nvme",
+        ControllerKind::ParaVirtual | ControllerKind::LsiLogic | ControllerKind::LsiLogicSas => "scsi",
+    }
+}
+
 /// Key of a disk on a controller.
 pub(crate) fn disk_key(kind: ControllerKind, bus: i32, unit: i32) -> i32 {
     match kind {

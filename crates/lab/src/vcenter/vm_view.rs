@@ -104,7 +104,7 @@ fn config(vm: &Vm, state: &VmState, inventory: &Inventory, at: Option<&VmSnapsho
         .with("annotation", state.annotation.clone())
         .with("files", files(state, spec))
         .with("hardware", hardware(vm, state, inventory, at))
-        .with("extraConfig", extra_config(state))
+        .with("extraConfig", extra_config(vm, state))
         .with("bootOptions", boot_options(spec.secure_boot && spec.firmware == Firmware::Efi))
         .with_some("changeTrackingEnabled", state.change_tracking)
         .with("firmware", firmware)
@@ -130,19 +130,16 @@ fn boot_options(secure: bool) -> Object {
         .with("bootRetryDelay", 10_000_i64)
 }
 
-fn extra_config(state: &VmState) -> Value {
+/// Options by key. With tracking configured, the VM and each disk that can be tracked has its `ctkEnabled`.
+fn extra_config(vm: &Vm, state: &VmState) -> Value {
     let tracked = state.change_tracking.map(|on| ("ctkEnabled".to_owned(), on.to_string()));
-    let per_disk = state.disks.iter().filter(|_| state.change_tracking.is_some()).map(|disk| {
-        let on = disk.own().is_some_and(|own| own.is_tracked());
-        (format!("scsi{}:{}.ctkEnabled", disk.controller_key % 1000, disk.unit), on.to_string())
+    let per_disk = state.disks.iter().filter(|disk| disk.is_in_vm_snapshots()).filter_map(|disk| {
+        let controller = vm.controllers.iter().find(|controller| controller.key == disk.controller_key)?;
+        let name = format!("{}{}:{}.ctkEnabled", devices::bus_prefix(controller.kind), controller.bus, disk.unit);
+        Some((name, state.change_tracking?.to_string()))
     });
-    let options = state
-        .extra_config
-        .iter()
-        .cloned()
-        .chain(tracked)
-        .chain(per_disk)
-        .map(|(key, value)| Object::new("OptionValue").with("key", key).with("value", value));
+    let options = state.extra_config.iter().cloned().chain(tracked).chain(per_disk);
+    let options = options.map(|(key, value)| Object::new("OptionValue").with("key", key).with("value", value));
     Value::objects("OptionValue", options)
 }
 

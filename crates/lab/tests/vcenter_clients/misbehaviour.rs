@@ -1,5 +1,6 @@
 //! Faults on demand: each one does what it says, as often as it says, and no more.
 
+use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
 use lab::vcenter::{Effect, FaultRule};
@@ -188,7 +189,8 @@ async fn the_laboratory_endpoint_drives_guests_and_explains_refusals() {
     let copy = site.folder.path().join("copy.raw");
     let materialise = json!({"disk_key": DATA_KEY, "vm_snapshot": null, "path": copy});
     assert_eq!(post(&site, "vms/web01/materialise", materialise).await.0, 200);
-    assert_eq!(&std::fs::read(&copy).unwrap()[4096..4101], b"h\0llo");
+    std::fs::File::open(&copy).unwrap().read_exact_at(&mut bytes, 4096).unwrap();
+    assert_eq!(&bytes, b"h\0llo");
 
     let outside = json!({"disk_key": DATA_KEY, "offset_bytes": u64::MAX, "fill": 1, "length_bytes": 9});
     assert_eq!(post(&site, "vms/web01/writes", outside).await.0, 422);

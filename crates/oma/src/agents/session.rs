@@ -1,6 +1,8 @@
 //! One agent's control connection from its admission to its end: rows, audit, and the pulse that proves it works.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::Client;
@@ -90,7 +92,7 @@ async fn keep<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let connection = std::sync::Arc::new(ControlConnection::from_stream(stream, name).await?);
+    let connection = Arc::new(ControlConnection::from_stream(stream, name).await?);
     let client = VmaClient::new(Client::new(connection.clone()));
     let (health, _) = pulse(&client).await?;
     let agent = begin(state, peer, connection, &health).await?;
@@ -104,9 +106,9 @@ where
 async fn begin(
     state: &OmaState,
     peer: &Peer,
-    connection: std::sync::Arc<ControlConnection>,
+    connection: Arc<ControlConnection>,
     health: &AgentHealth,
-) -> Result<std::sync::Arc<LiveAgent>, OmaError> {
+) -> Result<Arc<LiveAgent>, OmaError> {
     let registry = state.agents();
     let _in_order = registry.records.lock().await;
     if let Err(refusal) = admit(state, peer).await {
@@ -128,23 +130,25 @@ async fn watch(
     client: &VmaClient,
     shutdown: CancellationToken,
 ) -> &'static str {
+    tokio::select! {
+        () = agent.connection.closed() => "the connection ended",
+        () = shutdown.cancelled() => "the hub stops",
+        never = feel_pulse(state, peer, client) => match never {},
+    }
+}
+
+/// Asks for the agent's health again and again. One that is too busy to answer keeps its connection, but is not counted
+/// as seen.
+async fn feel_pulse(state: &OmaState, peer: &Peer, client: &VmaClient) -> Infallible {
     let mut pulses = tokio::time::interval_at(Instant::now() + PULSE_INTERVAL, PULSE_INTERVAL);
     pulses.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            () = agent.connection.closed() => return "the connection ended",
-            () = shutdown.cancelled() => return "the hub stops",
-            _ = pulses.tick() => {}
-        }
-        // An agent that is too busy to answer keeps its connection, but is not counted as seen.
+        pulses.tick().await;
         let seen = match pulse(client).await {
             Ok((_, round_trip_ms)) => rows::seen(state.store(), &peer.enrollment_id, Some(round_trip_ms)).await,
             Err(error) => {
-                tracing::warn!(
-                    enrollment_id = peer.enrollment_id,
-                    error = &error as &dyn std::error::Error,
-                    "an agent does not answer about its health"
-                );
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(enrollment_id = peer.enrollment_id, error, "an agent does not answer about its health");
                 continue;
             }
         };

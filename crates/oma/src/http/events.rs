@@ -148,7 +148,8 @@ struct Listener {
 }
 
 impl Listener {
-    /// The next event; none when the listener fell behind or the store failed: it comes back and replays.
+    /// The next event; none when the listener fell behind, the store failed or the process
+    /// stops: it comes back and replays.
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
         loop {
             if let Some(event) = self.pending.pop_front() {
@@ -182,7 +183,11 @@ impl Listener {
 
     /// Waits for what happens next.
     async fn hear(&mut self) -> Result<bool, OmaError> {
-        let Ok(event) = self.heard.recv().await else { return Ok(false) };
+        let heard = tokio::select! {
+            heard = self.heard.recv() => heard,
+            () = self.state.stopping().cancelled() => return Ok(false),
+        };
+        let Ok(event) = heard else { return Ok(false) };
         match event {
             JobEvent::Job(row) => {
                 if self.filter.wants(&Facts::from(&*row)) {

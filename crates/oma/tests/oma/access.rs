@@ -137,6 +137,12 @@ async fn health_is_for_everybody_and_metrics_for_this_machine() {
     let hub = Hub::start().await;
     let health = hub.ask_anonymously(Method::GET, "/health", None, REMOTE).await.expect(StatusCode::OK);
     assert_eq!((&health["status"], &health["connected_agents"]), (&json!("ok"), &json!(0)));
+    let io = hyper_util::rt::TokioIo::new(hub.public(REMOTE).await);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    tokio::spawn(connection);
+    let over_http2 = request(Method::GET, "http://hub/health", None, None);
+    assert_eq!(sender.send_request(over_http2).await.unwrap().status(), StatusCode::OK);
     hub.ask_anonymously(Method::GET, "/metrics", None, REMOTE).await.problem(StatusCode::NOT_FOUND);
     let metrics = hub.ask_locally(request(Method::GET, "/metrics", None, None)).await.expect(StatusCode::OK);
     assert!(metrics.as_str().unwrap().contains("\nmigratekit_oma_database_up 1\n"), "{metrics}");

@@ -48,6 +48,11 @@ impl Reader {
         timeout(AT_MOST, self.read()).await.expect("an event comes within a second")
     }
 
+    /// Waits for the stream's end.
+    async fn end(mut self) {
+        timeout(AT_MOST, async { while self.body.frame().await.is_some() {} }).await.expect("the stream ends");
+    }
+
     async fn read(&mut self) -> Heard {
         loop {
             if let Some(end) = self.text.find("\n\n") {
@@ -139,5 +144,5 @@ async fn other_jobs_are_not_heard_through_a_filter() {
     assert_eq!((heard.name.as_str(), &heard.data["message"]), ("log", &json!("for you")));
     let unknown = hub.ask(Method::GET, "/api/v1/events?job=none", None).await;
     unknown.problem(StatusCode::NOT_FOUND);
-    hub.stop().await;
+    tokio::join!(hub.stop(), reader.end());
 }

@@ -177,7 +177,7 @@ async fn a_runner_that_was_taken_over_writes_nothing(database: &Database<'_>) {
     };
     let early = NOW + Duration::seconds(39);
     assert_eq!(store.claimable(&filter(early, None)).await.unwrap(), Vec::<String>::new());
-    assert_eq!(store.claimable(&filter(early, Some("hub-1"))).await.unwrap(), [row.id.clone()]);
+    assert_eq!(store.claimable(&filter(early, Some("hub-1"))).await.unwrap(), std::slice::from_ref(&row.id));
     assert_eq!(store.claim(&claim(&row, "hub-2", early)).await.unwrap(), None);
     assert_eq!(store.claim(&claim(&row, "hub-1", early)).await.unwrap(), None, "its own, but not asked to take it");
     let restarted = ClaimRequest { take_own: true, ..claim(&row, "hub-1", early) };

@@ -2,13 +2,11 @@
 //! folder did not exist yet or the kernel dropped an event.
 
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe::Receiver;
 use tokio::time::Instant;
 
 use crate::device::correlate::{Candidate, Expected};
@@ -17,7 +15,7 @@ use crate::error::VolumeDaemonError;
 
 /// How often the folder is read again although nothing was heard of it.
 const RESCAN_INTERVAL: Duration = Duration::from_secs(1);
-/// Room for events, in bytes: more are read in the next round.
+/// Room for events, in bytes: the longest one is below 300; more are read in the next round.
 const EVENT_BYTES: usize = 4096;
 
 /// The device that is the volume, as soon as it is here.
@@ -61,7 +59,8 @@ pub(crate) async fn appeared(
 
 /// Hears of links made in a folder.
 struct LinkWatch {
-    descriptor: AsyncFd<OwnedFd>,
+    /// An inotify descriptor is no pipe, but it is read like one: non-blocking, ready when there is something.
+    events: Receiver,
 }
 
 impl LinkWatch {
@@ -69,32 +68,19 @@ impl LinkWatch {
         let descriptor = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let flags = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ATTRIB | WatchFlags::ONLYDIR;
         inotify::add_watch(&descriptor, directory, flags)?;
-        Ok(Self { descriptor: AsyncFd::new(descriptor)? })
+        Ok(Self { events: Receiver::from_owned_fd_unchecked(descriptor)? })
     }
 
-    /// Returns when something was made in the folder; events that have gathered count as one.
+    /// Returns when something was made in the folder. What exactly does not matter: the folder is read anew.
     async fn changed(&self) -> io::Result<()> {
+        let mut room = [0; EVENT_BYTES];
         loop {
-            let mut ready = self.descriptor.readable().await?;
-            match drained(self.descriptor.get_ref())? {
-                true => return Ok(()),
-                false => ready.clear_ready(),
+            self.events.readable().await?;
+            match self.events.try_read(&mut room) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
             }
-        }
-    }
-}
-
-/// Reads what has gathered; whether there was anything.
-fn drained(descriptor: &OwnedFd) -> io::Result<bool> {
-    let mut room = [MaybeUninit::uninit(); EVENT_BYTES];
-    let mut events = inotify::Reader::new(descriptor, &mut room);
-    let mut any = false;
-    loop {
-        match events.next() {
-            Ok(_) => any = true,
-            Err(rustix::io::Errno::AGAIN) => return Ok(any),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -16,15 +16,18 @@ use store::ossea_volumes::{self, HeldBy};
 use store::volume_operations::{self, Learnt};
 
 use super::cloud_job::{Change, Trace, ended, pursue};
-use super::detach::{Detachment, record_detached};
+use super::detach::record_detached;
 use super::submit::MAX_RECENT_OPERATIONS;
-use super::{Params, begin, finished};
+use super::{Params, begin, current_lease, finished};
 use crate::clouds::Cloud;
 use crate::daemon::Daemon;
 use crate::device::correlate::{Candidate, Expected};
 use crate::device::watch::appeared;
 use crate::error::{VolumeDaemonError, step};
 use crate::own_vm::own_vm_id;
+
+/// Jobs of earlier operations looked at: a volume has one at a time, so only the latest can be pending.
+const MAX_EARLIER_JOBS: usize = 5;
 
 /// The saga.
 pub(super) static SAGA: Saga<Daemon> = Saga {
@@ -85,7 +88,7 @@ async fn plan(daemon: &Daemon, context: &StepContext) -> StepResult {
         (None, own) => (own.map_err(step)?, OperationMode::Oma),
     };
     refuse_other_holder(&volume, &vm_id).map_err(step)?;
-    refuse_pending_detach(daemon, &cloud, &row.volume_id).await.map_err(step)?;
+    refuse_pending_job(daemon, &cloud, &row.volume_id).await.map_err(step)?;
     output(&Plan {
         ossea_config_id: cloud.config.id.clone(),
         volume_uuid: row.volume_id,
@@ -106,18 +109,20 @@ fn refuse_other_holder(volume: &Volume, vm_id: &str) -> Result<(), VolumeDaemonE
     }
 }
 
-/// A late detachment clears whatever attachment it finds: none may be pending, not even one that was given up.
-async fn refuse_pending_detach(daemon: &Daemon, cloud: &Cloud, volume_uuid: &str) -> Result<(), VolumeDaemonError> {
+/// A late detachment clears whatever attachment it finds: no job of an earlier operation may be pending, not even one
+/// that was given up.
+async fn refuse_pending_job(daemon: &Daemon, cloud: &Cloud, volume_uuid: &str) -> Result<(), VolumeDaemonError> {
     let recent = volume_operations::list(&daemon.store, None, MAX_RECENT_OPERATIONS).await?;
-    let detachments = recent
+    let earlier = recent
         .iter()
         .filter(|row| matches!(*row.operation_type, OperationType::Detach | OperationType::Attach))
-        .filter(|row| row.volume_id.as_deref() == Some(volume_uuid));
-    for job_id in detachments.filter_map(|row| row.cloudstack_job_id.as_ref()) {
+        .filter(|row| row.volume_id.as_deref() == Some(volume_uuid))
+        .filter_map(|row| row.cloudstack_job_id.as_ref());
+    for job_id in earlier.take(MAX_EARLIER_JOBS) {
         match cloud.client().job(job_id).await {
             Ok(report) if report.outcome() == JobOutcome::Pending => {
                 let (volume_uuid, job_id) = (volume_uuid.to_owned(), job_id.clone());
-                return Err(VolumeDaemonError::DetachPending { volume_uuid, job_id });
+                return Err(VolumeDaemonError::JobPending { volume_uuid, job_id });
             }
             Ok(_) | Err(CloudstackError::JobForgotten { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -185,25 +190,31 @@ async fn undo_attach(daemon: &Daemon, context: &StepContext) -> Result<(), StepE
         return Ok(());
     }
     let cloud = daemon.clouds.get(Some(&plan.ossea_config_id)).await.map_err(step)?;
-    match &trace.cloudstack_job_id {
-        Some(job_id) => match ended(daemon, &cloud, job_id).await {
-            // It may still attach.
-            Err(error @ CloudstackError::JobPending { .. }) => return Err(step(error)),
-            Ok(()) | Err(_) => {}
-        },
-        None => {}
+    if let Some(job_id) = &trace.cloudstack_job_id
+        && let Err(error @ CloudstackError::JobPending { .. }) = ended(daemon, &cloud, job_id).await
+    {
+        // It may still attach.
+        return Err(step(error));
     }
     let volume = cloud.volume(&plan.volume_uuid).await.map_err(step)?;
     if volume.virtual_machine_id.as_ref() == Some(&plan.vm_id) {
-        let detachment = Detachment { cloud: &cloud, volume_uuid: &plan.volume_uuid };
-        if let Some(handle) = detachment.submit().await.map_err(step)?
-            && let Err(error) = ended(daemon, &cloud, &handle.job_id).await
-            && detachment.look(&trace).await.map_err(step)?.is_none()
-        {
-            return Err(step(error));
-        }
+        take_back(daemon, context, &cloud, &plan).await?;
     }
     record_detached(daemon, &plan.volume_uuid).await.map_err(step)
+}
+
+async fn take_back(daemon: &Daemon, context: &StepContext, cloud: &Cloud, plan: &Plan) -> Result<(), StepError> {
+    let handle = cloud.volumes.detach(&plan.volume_uuid).await.map_err(step)?;
+    let lease = current_lease(daemon, context).await?;
+    let learnt = Learnt { cloudstack_job_id: Some(handle.job_id.clone()), ..Learnt::default() };
+    volume_operations::record(&daemon.store, &lease, &learnt).await.map_err(step)?;
+    let outcome = ended(daemon, cloud, &handle.job_id).await;
+    let attached = cloud.volume(&plan.volume_uuid).await.map_err(step)?.is_attached();
+    match outcome {
+        Err(error) if attached => Err(step(error)),
+        Ok(()) if attached => Err(step(VolumeDaemonError::NotVisibleYet { job_id: handle.job_id })),
+        _ => Ok(()),
+    }
 }
 
 async fn device(daemon: &Daemon, context: &StepContext) -> StepResult {

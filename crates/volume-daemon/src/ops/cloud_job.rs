@@ -49,7 +49,7 @@ pub(super) async fn pursue<C: Change>(
     change: &C,
 ) -> Result<(C::Found, Trace), StepError> {
     let mut trace: Trace = context.own_output()?.unwrap_or_default();
-    for _ in 0..MAX_SUBMISSIONS {
+    for submissions in 0..=MAX_SUBMISSIONS {
         let trouble = match &trace.cloudstack_job_id {
             Some(job_id) => ended(daemon, cloud, job_id).await.err(),
             None => None,
@@ -67,37 +67,29 @@ pub(super) async fn pursue<C: Change>(
             }
             (Some(error), _) => return Err(step(error)),
         }
-        trace.submitted = true;
-        context.checkpoint(&trace).await?;
-        if let Some(handle) = change.submit().await.map_err(step)? {
-            let learnt = Learnt { cloudstack_job_id: Some(handle.job_id.clone()), ..Learnt::default() };
-            trace.entity_id = handle.entity_id.or(trace.entity_id);
-            trace.cloudstack_job_id = Some(handle.job_id);
-            context.checkpoint(&trace).await?;
-            volume_operations::record(&daemon.store, lease, &learnt).await.map_err(step)?;
+        if submissions < MAX_SUBMISSIONS {
+            submitted(daemon, context, lease, change, &mut trace).await?;
         }
-    }
-    if trace.cloudstack_job_id.is_some()
-        && let Some(found) = settled(daemon, cloud, change, &trace).await?
-    {
-        return Ok((found, trace));
     }
     Err(step(VolumeDaemonError::JobsLost { submissions: MAX_SUBMISSIONS }))
 }
 
-/// The last submission of an attempt is waited for as the ones before it.
-async fn settled<C: Change>(
+/// Asks for the change and keeps what is needed to wait for it.
+async fn submitted<C: Change>(
     daemon: &Daemon,
-    cloud: &Cloud,
+    context: &StepContext,
+    lease: &OperationLease,
     change: &C,
-    trace: &Trace,
-) -> Result<Option<C::Found>, StepError> {
-    if let Some(job_id) = &trace.cloudstack_job_id
-        && let Err(error) = ended(daemon, cloud, job_id).await
-    {
-        tracing::warn!(job_id, error = &error as &dyn std::error::Error, "the CloudStack job did not succeed");
-    }
-    change.look(trace).await.map_err(step)
+    trace: &mut Trace,
+) -> Result<(), StepError> {
+    trace.submitted = true;
+    context.checkpoint(trace).await?;
+    let Some(handle) = change.submit().await.map_err(step)? else { return Ok(()) };
+    let learnt = Learnt { cloudstack_job_id: Some(handle.job_id.clone()), ..Learnt::default() };
+    trace.entity_id = handle.entity_id.or_else(|| trace.entity_id.take());
+    trace.cloudstack_job_id = Some(handle.job_id);
+    context.checkpoint(trace).await?;
+    volume_operations::record(&daemon.store, lease, &learnt).await.map_err(step)
 }
 
 /// Waits until a job has ended well.

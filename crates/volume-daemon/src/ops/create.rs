@@ -34,8 +34,8 @@ const DEFAULT_MAX_GIB: u64 = 1024;
 const OWNER_TAG: &str = "migratekit";
 /// Tag with the VM context a volume belongs to.
 const CONTEXT_TAG: &str = "migratekit-context";
-/// Tag with the operation that made a volume.
-const OPERATION_TAG: &str = "migratekit-operation";
+/// Tag with the job that made a volume.
+const JOB_TAG: &str = "migratekit-job";
 
 /// The saga.
 pub(super) static SAGA: Saga<Daemon> = Saga {
@@ -187,7 +187,7 @@ impl Creation<'_> {
         let size_bytes = self.plan.size_gib.saturating_mul(GIB_BYTES);
         for volume in self.cloud.client().list_volumes(&query).await? {
             let unused = volume.state == cloudstack::VolumeState::Allocated && !volume.is_attached();
-            let untagged = !volume.tags.iter().any(|tag| tag.key == OPERATION_TAG);
+            let untagged = !volume.tags.iter().any(|tag| tag.key == JOB_TAG);
             if volume.name != self.plan.name || volume.size_bytes != Some(size_bytes) || !unused || !untagged {
                 continue;
             }
@@ -283,7 +283,7 @@ async fn put_tags(
 ) -> Result<(), VolumeDaemonError> {
     let cloud = daemon.clouds.get(Some(&plan.ossea_config_id)).await?;
     let present = cloud.volume(volume_uuid).await?.tags;
-    let wanted = [(OWNER_TAG, "replica"), (CONTEXT_TAG, &plan.vm_context_id), (OPERATION_TAG, &context.job().id)];
+    let wanted = [(OWNER_TAG, "replica"), (CONTEXT_TAG, plan.vm_context_id.as_str()), (JOB_TAG, context.job_id())];
     let missing: BTreeMap<String, String> = wanted
         .into_iter()
         .filter(|(key, _)| !present.iter().any(|tag| tag.key == *key))

@@ -67,9 +67,9 @@ async fn detach(daemon: &Daemon, context: &StepContext) -> StepResult {
 }
 
 /// The change from attached to attached to nothing.
-pub(super) struct Detachment<'a> {
-    pub(super) cloud: &'a Cloud,
-    pub(super) volume_uuid: &'a str,
+struct Detachment<'a> {
+    cloud: &'a Cloud,
+    volume_uuid: &'a str,
 }
 
 #[async_trait]

@@ -33,8 +33,7 @@ pub(crate) async fn submit(daemon: &Daemon, asked: Asked) -> Result<VolumeOperat
         && other.idempotency_key != asked.key
     {
         // A late repeat of an ended request is no new operation.
-        let recent = volume_operations::list(&daemon.store, None, MAX_RECENT_OPERATIONS).await?;
-        if !recent.iter().any(|operation| operation.idempotency_key == asked.key) {
+        if with_key(daemon, &asked.key).await?.is_none() {
             return Err(busy(volume_uuid, &other));
         }
     }
@@ -51,6 +50,12 @@ pub(crate) async fn submit(daemon: &Daemon, asked: Asked) -> Result<VolumeOperat
         start(daemon, &operation).await?;
     }
     Ok(operation)
+}
+
+/// The recent operation that was accepted under a key.
+pub(crate) async fn with_key(daemon: &Daemon, key: &str) -> Result<Option<VolumeOperation>, VolumeDaemonError> {
+    let recent = volume_operations::list(&daemon.store, None, MAX_RECENT_OPERATIONS).await?;
+    Ok(recent.into_iter().find(|operation| operation.idempotency_key == key))
 }
 
 /// The operation that is under way on a volume.

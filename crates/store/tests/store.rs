@@ -9,16 +9,26 @@
 )]
 
 #[allow(dead_code, unreachable_pub, reason = "shared with the laboratory, which uses more of it")]
-#[path = "../../../lab/src/mariadb.rs"]
+#[path = "../../lab/src/mariadb.rs"]
 mod mariadb;
 
+#[path = "store/agents.rs"]
 mod agents;
+#[path = "store/backend.rs"]
 mod backend;
+#[path = "store/concurrency.rs"]
 mod concurrency;
+#[path = "store/fixture.rs"]
 mod fixture;
+#[path = "store/integrity.rs"]
 mod integrity;
+#[path = "store/jobs.rs"]
 mod jobs;
+#[path = "store/operations.rs"]
 mod operations;
+#[path = "store/replication.rs"]
 mod replication;
+#[path = "store/schema_files.rs"]
 mod schema_files;
+#[path = "store/tls.rs"]
 mod tls;
