@@ -2,6 +2,7 @@
 
 .PHONY: demo test
 
+demo: export KEEP := $(KEEP)
 demo:
 	@scripts/prepare
 	@scripts/demo

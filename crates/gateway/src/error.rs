@@ -107,7 +107,9 @@ impl GatewayError {
             Self::ControlPlane { .. } => Some("start the control plane, or see its log for why it stopped"),
             Self::Tunnel { source } => source.remedy(),
             Self::Database { source } => source.remedy(),
-            Self::NoExport { .. } => Some("see `curl http://127.0.0.1:8090/api/v1/exports` for the exports and their state"),
+            Self::NoExport { .. } => {
+                Some("see `curl http://127.0.0.1:8090/api/v1/exports` for the exports and their state")
+            }
             Self::Device { source, .. } => source.remedy(),
             Self::DeviceTooSmall { .. } => Some("resize the volume in CloudStack to at least the disk's size"),
             Self::Control { .. } | Self::Digests { .. } => None,

@@ -7,8 +7,8 @@ use api::gateway::export_description;
 use async_trait::async_trait;
 use block::{BlockDevice, FileDevice};
 use nbd::server::{ExportListing, ExportSource, OpenExport, OpenRefused};
-use store::nbd_exports::{self, ExportTarget};
 use store::Store;
+use store::nbd_exports::{self, ExportTarget};
 
 use crate::error::GatewayError;
 
@@ -56,12 +56,10 @@ impl PeerExports {
             OpenRefused::Busy { reason: "the hub's database does not answer".to_owned() }
         })?;
         let target = found.ok_or(OpenRefused::Unknown)?;
-        if let Some(own) = self.enrollment() {
-            if target.enrollment_id.as_deref() != Some(own) {
-                // The same answer as for a name that does not exist: another agent's exports are not told.
-                tracing::warn!(name, enrollment_id = own, "an agent asked for another agent's export");
-                return Err(OpenRefused::Unknown);
-            }
+        if self.enrollment().is_some_and(|own| target.enrollment_id.as_deref() != Some(own)) {
+            // The same answer as for a name that does not exist: another agent's exports are not told.
+            tracing::warn!(name, peer = ?self.peer, "an agent asked for another agent's export");
+            return Err(OpenRefused::Unknown);
         }
         if !target.is_open() {
             return Err(OpenRefused::Busy { reason: "the export is closed or its device is not present".to_owned() });

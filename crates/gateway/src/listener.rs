@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use nbd::server::{CommandRecord, ConnectionObserver, ServeOptions, serve_connection};
-use nbd::server::Command;
-use store::{Store, vma_enrollments};
 use model::status::EnrollmentStatus;
+use nbd::server::Command;
+use nbd::server::{CommandRecord, ConnectionObserver, ServeOptions, serve_connection};
+use store::{Store, vma_enrollments};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;

@@ -92,13 +92,8 @@ impl Check {
             return Err(GatewayError::Digests { reason });
         }
         let leaves_total = query.capacity_bytes.div_ceil(LEAF_SIZE_BYTES);
-        let report = VerifyReport {
-            leaves_total,
-            leaves_verified: 0,
-            bytes_read: 0,
-            mismatch_count: 0,
-            mismatches: Vec::new(),
-        };
+        let report =
+            VerifyReport { leaves_total, leaves_verified: 0, bytes_read: 0, mismatch_count: 0, mismatches: Vec::new() };
         let largest = usize::try_from(LEAVES_PER_READ * LEAF_SIZE_BYTES).unwrap_or(usize::MAX);
         Ok(Self {
             name: name.to_owned(),

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct StepError {
-    /// The kind. From a pivot, any kind but `unavailable` and `internal` promises that its change has not happened,
-    /// neither in this attempt nor in an earlier one.
+    /// The kind. From a pivot at its first attempt, any kind but `unavailable` and `internal` promises that its change
+    /// has not happened, and the job is undone; otherwise what happened is unknown and an operator is asked.
     pub kind: FailureKind,
     /// What happened, with its causes.
     pub message: String,

@@ -12,8 +12,9 @@ use tokio::sync::mpsc;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Layer};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, Registry};
 
 use crate::log_writer::LogWriter;
 use crate::store::NewLogEvent;
@@ -45,6 +46,16 @@ impl LogLayer {
         let (queue, events) = mpsc::channel(LOG_QUEUE_CAPACITY);
         let dropped = Arc::new(AtomicU64::new(0));
         (Self { queue, dropped: dropped.clone(), most_verbose }, LogWriter::new(events, dropped))
+    }
+}
+
+impl LogLayer {
+    /// The layer with its level as a filter of its own, in the form in which a process adds it to its subscriber: what
+    /// only others want to see costs it nothing, and what only it wants to see is made.
+    #[must_use]
+    pub fn boxed(self) -> Box<dyn Layer<Registry> + Send + Sync> {
+        let filter = LevelFilter::from_level(self.most_verbose);
+        Layer::boxed(self.with_filter(filter))
     }
 }
 

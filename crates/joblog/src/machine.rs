@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | pending, running | cancel requested, point of no return not reached | turn back, or end as cancelled when nothing was begun |
 //! | pending, running | first unfinished step pending or interrupted | run it |
-//! | pending, running | an undoable step failed, or a pivot that says nothing happened | turn back |
+//! | pending, running | an undoable step failed, or a pivot at its first attempt says that nothing happened | turn back |
 //! | pending, running | a retried step failed, or a pivot whose outcome is unknown | needs an operator |
 //! | pending, running | all completed | completed |
 //! | unwinding | a step begun and not undone | undo the last such |
@@ -38,7 +38,7 @@ pub enum Action {
     Wait,
 }
 
-/// How an operator's retry continues a job that waits.
+/// How an operator's word continues a job that waits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resumption {
     /// The job's new status.
@@ -92,9 +92,12 @@ fn backward(job: &JobRow, steps: &[StepRow]) -> Action {
 fn can_turn_back(step: &StepRow) -> bool {
     match step.kind {
         StepKind::Undoable => true,
+        // A pivot is begun again only when the outcome of an attempt is unknown. What the later attempt meets says
+        // nothing about the earlier one, so its refusal is no proof that nothing happened.
         StepKind::Pivot => {
             let kind = step.error.as_ref().map(|error| error.kind);
-            kind.is_some_and(|kind| !matches!(kind, FailureKind::Unavailable | FailureKind::Internal))
+            let says_no = kind.is_some_and(|kind| !matches!(kind, FailureKind::Unavailable | FailureKind::Internal));
+            says_no && step.attempt <= 1
         }
         StepKind::Retried => false,
     }
@@ -165,6 +168,19 @@ pub fn retry(job: &JobRow, steps: &[StepRow]) -> Option<Resumption> {
     let failed = steps.iter().position(|step| step.status == StepStatus::Failed && !can_turn_back(step));
     let step = failed.map(|index| (index, StepStatus::Running));
     Some(Resumption { status: JobStatus::Running, error: None, step })
+}
+
+/// How a job continues when an operator has made sure that its pivot did not happen: the pivot counts as skipped and
+/// the steps before it are undone. None when the job does not wait because of its pivot.
+#[must_use]
+pub fn turn_back(job: &JobRow, steps: &[StepRow]) -> Option<Resumption> {
+    if job.status != JobStatus::NeedsOperator {
+        return None;
+    }
+    let failed_pivot = |step: &StepRow| step.kind == StepKind::Pivot && step.status == StepStatus::Failed;
+    let index = steps.iter().position(failed_pivot)?;
+    let error = steps[index].error.clone();
+    Some(Resumption { status: JobStatus::Unwinding, error, step: Some((index, StepStatus::Skipped)) })
 }
 
 #[cfg(test)]

@@ -16,11 +16,11 @@ use crate::clock::{Clock, SystemClock};
 use crate::drive::{Drive, drive};
 use crate::error::JobError;
 use crate::events::{Events, JobEvent};
-use crate::machine;
+use crate::machine::{self, Resumption};
 use crate::new_job::NewJob;
 use crate::saga::{Bound, ErasedSaga, JobView, Saga, check_form};
 use crate::session::{Session, Surroundings};
-use crate::store::{ClaimRequest, JobRecord, JobRow, JobStore};
+use crate::store::{ClaimRequest, JobRecord, JobRow, JobStore, StepRow};
 
 /// Statuses of work a runner may take up by itself.
 pub(crate) const UNFINISHED: &[JobStatus] = &[JobStatus::Pending, JobStatus::Running, JobStatus::Unwinding];
@@ -213,11 +213,30 @@ impl Runner {
     /// # Errors
     /// [`JobError::UnknownJob`]; [`JobError::Conflict`] when it does not wait.
     pub async fn retry(&self, job_id: &str) -> Result<(), JobError> {
+        self.resume(job_id, machine::retry).await
+    }
+
+    /// Undoes a job whose pivot has an unknown outcome, on the word of an operator who made sure that it did not happen.
+    ///
+    /// # Errors
+    /// [`JobError::UnknownJob`]; [`JobError::Conflict`] when the job does not wait because of its pivot.
+    pub async fn turn_back(&self, job_id: &str) -> Result<(), JobError> {
+        self.resume(job_id, machine::turn_back).await
+    }
+
+    async fn resume(
+        &self,
+        job_id: &str,
+        decide: fn(&JobRow, &[StepRow]) -> Option<Resumption>,
+    ) -> Result<(), JobError> {
         let session = self.claim_waiting(job_id).await?;
-        let resumption = session.read(|record| machine::retry(&record.job, &record.steps));
+        let Some(resumption) = session.read(|record| decide(&record.job, &record.steps)) else {
+            session.release().await?;
+            let reason = "it waits, but not because of its pivot: retry or abandon it".to_owned();
+            return Err(JobError::Conflict { job_id: job_id.to_owned(), reason });
+        };
         session
             .write_last(|record| {
-                let resumption = resumption?;
                 record.job.status = resumption.status;
                 record.job.error = resumption.error;
                 let (index, status) = resumption.step?;

@@ -1,8 +1,10 @@
-//! A laboratory: a simulated vCenter and a simulated CloudStack that speak the real wire protocols.
-//!
-//! Never a dependency of the product.
+//! A laboratory: a simulated vCenter and a simulated CloudStack that speak the real wire protocols, guests that
+//! write, and the world that starts everything. Never a dependency of the product.
 
 pub mod cloudstack;
+pub mod demo;
 pub mod guest;
 pub mod mariadb;
+pub mod serve;
 pub mod vcenter;
+pub mod world;

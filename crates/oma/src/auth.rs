@@ -3,11 +3,10 @@
 mod first_operator;
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use axum::extract::{FromRequestParts, OptionalFromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
@@ -20,7 +19,7 @@ use time::OffsetDateTime;
 pub use first_operator::create_first_operator;
 
 use crate::error::OmaError;
-use crate::serve::Origin;
+use crate::origin::Origin;
 use crate::state::OmaState;
 use crate::throttle::Throttle;
 
@@ -89,28 +88,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
         parts.extensions.get::<Self>().cloned().ok_or(OmaError::Unauthenticated)
     }
 }
-
-impl<S: Send + Sync> FromRequestParts<S> for Origin {
-    type Rejection = OmaError;
-
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, OmaError> {
-        // Whoever serves the router without saying where requests come from gets the stricter rules.
-        Ok(parts.extensions.get::<Self>().copied().unwrap_or(UNKNOWN_ORIGIN))
-    }
-}
-
-impl<S: Send + Sync> OptionalFromRequestParts<S> for Operator {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Option<Self>, Infallible> {
-        Ok(parts.extensions.get::<Self>().cloned())
-    }
-}
-
-const UNKNOWN_ORIGIN: Origin = Origin {
-    remote: std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0),
-    public: true,
-};
 
 /// Middleware: lets only requests with a valid token pass, and only those of operators that change something.
 pub(crate) async fn require_operator(

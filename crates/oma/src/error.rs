@@ -19,14 +19,8 @@ const NEW_CODE: &str = "make a new pairing code on the hub (`migratekit agent pa
 #[derive(Debug, thiserror::Error)]
 pub enum OmaError {
     /// An address or a socket cannot be listened on.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// Which.
-        address: String,
-        /// What the system said.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Listening(#[from] runtime::http::HttpError),
     /// A file of the state folder cannot be used.
     #[error("cannot {doing} {path}")]
     StateFile {
@@ -40,7 +34,7 @@ pub enum OmaError {
     },
     /// The key that seals stored passwords cannot be used.
     #[error("the key for stored passwords cannot be used")]
-    Sealing(#[source] crate::sealed_stub::SealError),
+    Sealing(#[source] runtime::sealed::SealError),
     /// A client of another process cannot be made.
     #[error("the client of {peer} cannot be made")]
     Peer {
@@ -168,8 +162,10 @@ impl OmaError {
     #[must_use]
     pub fn kind(&self) -> FailureKind {
         match self {
-            Self::Listen { .. } | Self::KeyInUse { .. } | Self::EnrollmentState { .. } => FailureKind::Conflict,
-            Self::StateFile { .. } | Self::Sealing(_) | Self::Peer { .. } | Self::Randomness => FailureKind::Internal,
+            Self::KeyInUse { .. } | Self::EnrollmentState { .. } => FailureKind::Conflict,
+            Self::StateFile { .. } | Self::Peer { .. } | Self::Randomness => FailureKind::Internal,
+            Self::Listening(error) => error.kind(),
+            Self::Sealing(error) => error.kind(),
             Self::Client(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::Jobs(error) => error.kind(),
@@ -193,11 +189,9 @@ impl OmaError {
     #[must_use]
     pub fn remedy(&self) -> Option<&str> {
         match self {
-            Self::Listen { .. } => Some("stop the other process that listens there, or change the configuration"),
+            Self::Listening(error) => error.remedy(),
             Self::StateFile { .. } => Some("check that the service's user may read and write the state folder"),
-            Self::Sealing(_) => {
-                Some("restore sealing.key from a backup; without it stored passwords must be entered anew")
-            }
+            Self::Sealing(error) => error.remedy(),
             Self::Peer { .. } => Some("check the addresses in the configuration"),
             Self::Client(_) | Self::Randomness => None,
             Self::Store(error) => error.remedy(),

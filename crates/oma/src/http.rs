@@ -1,9 +1,14 @@
 //! The handlers, a file per resource. They translate between HTTP and the modules that do the work.
 
 pub mod agents;
+pub(crate) mod contexts;
+pub(crate) mod credentials;
+pub(crate) mod discovery;
 pub mod enroll;
 pub mod events;
 pub mod health;
 pub mod job_view;
 pub mod jobs;
 pub mod openapi;
+pub(crate) mod replications;
+pub(crate) mod targets;

@@ -1,6 +1,6 @@
 //! The control plane: agents, VMs, replications and jobs behind one HTTP API. It decides and records; it moves no bytes.
 //!
-//! Read in this order: `config`, `state` (what everything shares), `router` (every route), `front` and `serve` (how
+//! Read in this order: `config`, `state` (what everything shares), `router` (every route), `front` and `origin` (how
 //! requests and agents come in), `auth` (who may ask), `enrolment` and `agents` (who belongs to this hub), then the
 //! domain. Handlers are in `http`, a file per resource; a module's work is in the module of the same word.
 //!
@@ -13,11 +13,14 @@ pub mod enrolment;
 pub mod error;
 pub mod front;
 pub mod http;
+pub mod origin;
 pub mod router;
-pub mod serve;
 pub mod state;
 
-mod sealed_stub;
+mod inventory;
+mod replication;
+mod targets;
+
 mod throttle;
 
 use joblog::{Events, JobError, RunnerBuilder};
@@ -45,26 +48,29 @@ pub async fn run(config: OmaConfig, store: Store, events: Events, shutdown: Canc
 /// Serves a state whose listeners are bound: what [`run`] does after opening both.
 ///
 /// # Errors
-/// When the rows a dead process left behind cannot be put right.
+/// When the rows a dead process left behind cannot be put right, or the local port broke.
 pub async fn serve(state: OmaState, front: Front, shutdown: CancellationToken) -> Result<(), OmaError> {
     // Whatever was connected when this process last stopped is not now.
     store::vma_active_connections::disconnected(state.store(), None).await?;
     let router = router::router(state.clone());
     let runner = state.runner().clone();
-    let stop = async {
-        shutdown.cancelled().await;
+    // Whatever ends the listeners ends the rest, too.
+    let stop = shutdown.child_token();
+    let listeners = async {
+        let served = front.serve(state.clone(), router, stop.clone()).await;
+        stop.cancel();
+        served
+    };
+    let end_streams = async {
+        stop.cancelled().await;
         state.stopping().cancel();
     };
-    tokio::join!(
-        stop,
-        front.serve(state.clone(), router, shutdown.clone()),
-        enrolment::sweep::run(state.clone(), shutdown.clone()),
-        runner.run(shutdown.clone()),
-    );
-    Ok(())
+    let sweep = enrolment::sweep::run(state.clone(), stop.clone());
+    let (served, (), (), ()) = tokio::join!(listeners, end_streams, sweep, runner.run(stop.clone()));
+    served
 }
 
 /// Every kind of job this process runs.
-fn register_sagas(builder: RunnerBuilder, _state: &OmaState) -> Result<RunnerBuilder, JobError> {
-    Ok(builder)
+fn register_sagas(builder: RunnerBuilder, state: &OmaState) -> Result<RunnerBuilder, JobError> {
+    builder.register(&replication::REPLICATION, std::sync::Arc::new(state.clone()))
 }

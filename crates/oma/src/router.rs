@@ -7,17 +7,18 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use axum::{Extension, Router};
+use runtime::http::MAX_BODY_BYTES;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::require_operator;
-use crate::http::{agents, enroll, events, health, jobs, openapi};
+use crate::http::{
+    agents, contexts, credentials, discovery, enroll, events, health, jobs, openapi, replications, targets,
+};
 use crate::state::OmaState;
 
-/// Largest request body, in bytes.
-const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// Where the document is served.
 const OPENAPI_PATH: &str = "/api/v1/openapi.json";
 
@@ -52,6 +53,20 @@ fn operator_routes() -> OpenApiRouter<OmaState> {
 /// These, too: VMs, replications, discovery, credentials, targets.
 fn domain_routes() -> OpenApiRouter<OmaState> {
     OpenApiRouter::new()
+        .routes(routes!(contexts::list))
+        .routes(routes!(contexts::show, contexts::delete))
+        .routes(routes!(discovery::scan))
+        .routes(routes!(discovery::add))
+        .routes(routes!(credentials::create, credentials::list))
+        .routes(routes!(targets::create, targets::list))
+        .routes(routes!(targets::replace))
+        .routes(routes!(targets::validate))
+        .routes(routes!(replications::start, replications::list))
+        .routes(routes!(replications::show))
+        .routes(routes!(replications::progress))
+        .routes(routes!(replications::cancel))
+        .routes(routes!(replications::change_id))
+        .routes(routes!(replications::store_change_id))
 }
 
 /// The router with everything around it.

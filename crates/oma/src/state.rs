@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::sealed_stub::SealingKey;
 use api::gateway::GatewayClient;
 use api::volume::VolumeClient;
 use api::{Client, HttpTransport};
 use joblog::{Events, JobError, Runner, RunnerBuilder, RunnerConfig};
+use runtime::sealed::SealingKey;
 use store::Store;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,7 @@ use crate::config::OmaConfig;
 use crate::enrolment::EnrolmentLimits;
 use crate::error::OmaError;
 use crate::http::events::Listeners;
+use crate::inventory::ScanCache;
 
 /// File of the key that seals stored passwords, in the state folder.
 const SEALING_KEY_FILE: &str = "sealing.key";
@@ -40,6 +41,7 @@ struct Inner {
     auth_limits: AuthLimits,
     enrolment_limits: EnrolmentLimits,
     listeners: Listeners,
+    scans: ScanCache,
     stopping: CancellationToken,
 }
 
@@ -77,6 +79,7 @@ impl OmaState {
             auth_limits: AuthLimits::default(),
             enrolment_limits: EnrolmentLimits::default(),
             listeners: Listeners::default(),
+            scans: ScanCache::default(),
             stopping: CancellationToken::new(),
         }));
         let runner = sagas(state.runner_builder(), &state)?.build();
@@ -151,6 +154,11 @@ impl OmaState {
     /// How many may listen to events.
     pub(crate) fn listeners(&self) -> &Listeners {
         &self.0.listeners
+    }
+
+    /// What was last seen of each vCenter.
+    pub(crate) fn scans(&self) -> &ScanCache {
+        &self.0.scans
     }
 
     /// Cancelled when the process stops: answers without an end, end then.

@@ -1,46 +1,103 @@
-//! Serving an axum router on TCP, on a Unix socket, or on one connection that somebody else accepted.
+//! Serves an axum router on TCP, on a Unix socket, or on one connection somebody else accepted. What is served, body
+//! limits and what a panic answers are the router's.
 
-use std::io;
+mod socket;
+
+use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::Request;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use model::FailureKind;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-/// Largest request body handlers take, in bytes, unless a route says otherwise.
+pub use socket::bind_unix;
+
+/// Largest request body a router of ours takes unless a route says otherwise, in bytes: ten times the largest plan.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
-/// Permission bits of a socket: its owner alone.
-const SOCKET_MODE: u32 = 0o600;
+/// Most connections of one listener; further ones wait in the system's queue.
+pub const MAX_CONNECTIONS: usize = 1024;
+/// Most requests at once on one HTTP/2 connection.
+pub const MAX_STREAMS: u32 = 256;
+/// Most bytes of a request's headers.
+pub const MAX_HEADER_BYTES: u32 = 64 * 1024;
+/// How long a client may take to send a request's headers.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often an idle HTTP/2 connection is asked whether it lives, and how long it may take to answer.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// How long requests may go on after shutdown was asked for.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+/// Pause after the system refused to accept (no file descriptors left): the next attempt would fail as well.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why nothing can be served.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// An address or socket is taken or not allowed.
+    /// The address cannot be listened on.
     #[error("cannot listen on {address}")]
     Listen {
-        /// Which.
+        /// Address or path.
         address: String,
         /// What the system said.
         #[source]
-        source: io::Error,
+        source: std::io::Error,
     },
-    /// A socket is served by a process that is alive.
-    #[error("another process serves {path}")]
+    /// Another process serves this socket.
+    #[error("another process answers on {path}")]
     SocketInUse {
-        /// Which.
+        /// The socket.
         path: PathBuf,
     },
-    /// The server broke.
+    /// A file that is no socket lies where the socket belongs.
+    #[error("{path} exists and is no socket")]
+    NotASocket {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No connection can be accepted any more.
     #[error("the HTTP server ended")]
-    Serve(#[source] io::Error),
+    Serve(#[source] std::io::Error),
+}
+
+impl HttpError {
+    /// The kind that decides on retries and exit codes.
+    #[must_use]
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::Listen { source, .. } => match source.kind() {
+                std::io::ErrorKind::AddrInUse => FailureKind::Conflict,
+                std::io::ErrorKind::PermissionDenied => FailureKind::Forbidden,
+                _ => FailureKind::Invalid,
+            },
+            Self::SocketInUse { .. } | Self::NotASocket { .. } => FailureKind::Conflict,
+            Self::Serve(_) => FailureKind::Internal,
+        }
+    }
+
+    /// What an operator can do about it.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Listen { .. } => Some("choose a free address of this machine that this user may listen on"),
+            Self::SocketInUse { .. } => Some("stop the other process, or give this one another run_dir"),
+            Self::NotASocket { .. } => Some("move the file away, or give this process another run_dir"),
+            Self::Serve(_) => None,
+        }
+    }
 }
 
 /// Listens on a TCP address.
@@ -52,120 +109,158 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, HttpError> {
     bound.map_err(|source| HttpError::Listen { address: address.to_string(), source })
 }
 
-/// Serves `router` until shutdown; requests under way are answered first. Handlers may ask for
-/// `ConnectInfo<SocketAddr>`.
+/// Serves HTTP/1.1 and HTTP/2 (without TLS, prior knowledge) until `shutdown`, then lets requests end for
+/// [`SHUTDOWN_GRACE`]. Handlers may take `ConnectInfo<SocketAddr>`.
 ///
 /// # Errors
 /// [`HttpError::Serve`].
 pub async fn serve_tcp(router: Router, listener: TcpListener, shutdown: CancellationToken) -> Result<(), HttpError> {
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned()).await.map_err(HttpError::Serve)
+    serve_accepted(router, &listener, shutdown).await
 }
 
-/// Listens on a Unix socket that only its owner may use. One that a dead process left is replaced.
+/// Serves a Unix socket of mode 0600 at `path` as [`serve_tcp`] does, and removes it at the end.
 ///
 /// # Errors
-/// [`HttpError::SocketInUse`] when somebody answers there; [`HttpError::Listen`].
-pub async fn bind_unix(path: &Path) -> Result<UnixListener, HttpError> {
-    let failed = |source| HttpError::Listen { address: path.display().to_string(), source };
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(failed)?;
-    }
-    if path.exists() {
-        if UnixStream::connect(path).await.is_ok() {
-            return Err(HttpError::SocketInUse { path: path.to_owned() });
-        }
-        std::fs::remove_file(path).map_err(failed)?;
-    }
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE)).map_err(failed)?;
-    Ok(listener)
-}
-
-/// Serves `router` on a Unix socket until shutdown, and removes the socket.
-///
-/// # Errors
-/// As [`bind_unix`], or [`HttpError::Serve`].
+/// As [`bind_unix`]; [`HttpError::Serve`].
 pub async fn serve_unix(router: Router, path: &Path, shutdown: CancellationToken) -> Result<(), HttpError> {
     let listener = bind_unix(path).await?;
-    let served = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await;
-    // It may be gone already; a stale one is replaced at the next start.
+    let served = serve_accepted(router, &listener, shutdown).await;
+    // It may be gone already; a name left behind is replaced at the next start.
     let _ = std::fs::remove_file(path);
-    served.map_err(HttpError::Serve)
+    served
 }
 
-/// Serves `router` on one connection (HTTP/1.1 or HTTP/2 without TLS) to its end or until shutdown.
+async fn serve_accepted(router: Router, door: &impl Door, shutdown: CancellationToken) -> Result<(), HttpError> {
+    let (room, tasks) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), TaskTracker::new());
+    let ended = loop {
+        let next = async {
+            let permit = room.clone().acquire_owned().await;
+            (permit, door.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            () = shutdown.cancelled() => break Ok(()),
+            next = next => next,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let (router, shutdown) = (router.clone(), shutdown.clone());
+                tasks.spawn(async move {
+                    serve_logged(stream, peer, router, shutdown).await;
+                    drop(permit);
+                });
+            }
+            Err(error) if is_broken(&error) => break Err(HttpError::Serve(error)),
+            Err(error) => {
+                tracing::warn!(%error, "a connection cannot be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    };
+    tasks.close();
+    tasks.wait().await;
+    ended
+}
+
+/// Where connections come in.
+trait Door: Sync {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    fn accept(&self) -> impl Future<Output = std::io::Result<(Self::Stream, Option<SocketAddr>)>> + Send;
+}
+
+impl Door for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> std::io::Result<(TcpStream, Option<SocketAddr>)> {
+        let (stream, peer) = Self::accept(self).await?;
+        // Only latency is lost when it cannot be set.
+        let _ = stream.set_nodelay(true);
+        Ok((stream, Some(peer)))
+    }
+}
+
+impl Door for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> std::io::Result<(UnixStream, Option<SocketAddr>)> {
+        Ok((Self::accept(self).await?.0, None))
+    }
+}
+
+/// Whether the listener itself is unusable; any other refusal (a peer gone again, no descriptors left) passes.
+fn is_broken(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::NotConnected)
+}
+
+/// Serves one accepted connection to its end: HTTP/1.1, or HTTP/2 when the client begins with its preface. After
+/// `shutdown` its requests may go on for [`SHUTDOWN_GRACE`].
 pub async fn serve_stream<S>(stream: S, router: Router, shutdown: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let router = router.clone();
-        async move { router.oneshot(request).await }
+    serve_logged(stream, None, router, shutdown).await;
+}
+
+/// As [`serve_stream`] for a connection whose remote end is known: handlers may take `ConnectInfo<SocketAddr>`.
+pub async fn serve_stream_from<S>(stream: S, peer: SocketAddr, router: Router, shutdown: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    serve_logged(stream, Some(peer), router, shutdown).await;
+}
+
+async fn serve_logged<S>(stream: S, peer: Option<SocketAddr>, router: Router, shutdown: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    if let Err(error) = serve_connection(stream, peer, router, shutdown).await {
+        tracing::debug!(error, "an HTTP connection broke");
+    }
+}
+
+async fn serve_connection<S>(
+    stream: S,
+    peer: Option<SocketAddr>,
+    router: Router,
+    shutdown: CancellationToken,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(ConnectInfo(peer));
+        }
+        router.clone().oneshot(request)
     });
-    let builder = auto::Builder::new(TokioExecutor::new());
+    let builder = connection_builder();
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "an HTTP connection broke");
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
     }
+    // What still runs after the grace is dropped with its connection.
+    tokio::time::timeout(SHUTDOWN_GRACE, connection).await.unwrap_or(Ok(()))
+}
+
+fn connection_builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEADER_BYTES as usize);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_BYTES)
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE);
+    builder
 }
 
 #[cfg(test)]
-mod tests {
-    use axum::routing::get;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    use super::*;
-
-    fn router() -> Router {
-        Router::new().route("/", get(|| async { "hello" }))
-    }
-
-    async fn ask<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> String {
-        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    }
-
-    #[tokio::test]
-    async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.sock");
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let shutdown = CancellationToken::new();
-        let first = bind_unix(&path).await.unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, SOCKET_MODE);
-        assert!(matches!(bind_unix(&path).await, Err(HttpError::SocketInUse { .. })));
-        drop(first);
-        let serving = tokio::spawn({
-            let (path, shutdown) = (path.clone(), shutdown.clone());
-            async move { serve_unix(router(), &path, shutdown).await }
-        });
-        let stream = loop {
-            match UnixStream::connect(&path).await {
-                Ok(stream) => break stream,
-                Err(_) => tokio::task::yield_now().await,
-            }
-        };
-        assert!(ask(stream).await.ends_with("hello"));
-        shutdown.cancel();
-        serving.await.unwrap().unwrap();
-        assert!(!path.exists());
-    }
-
-    #[tokio::test]
-    async fn one_accepted_connection_is_served() {
-        let (client, server) = tokio::io::duplex(4096);
-        tokio::spawn(serve_stream(server, router(), CancellationToken::new()));
-        assert!(ask(client).await.ends_with("hello"));
-    }
-}
+mod tests;

@@ -41,10 +41,16 @@ pub struct NbdCommand {
 }
 
 impl VmaConfig {
+    /// The folder of all runs' files: nothing in it outlasts the process.
+    #[must_use]
+    pub fn runs_folder(&self) -> PathBuf {
+        self.state_dir.join("runs")
+    }
+
     /// The folder of a run's files.
     #[must_use]
     pub fn run_folder(&self, job_id: &str) -> PathBuf {
-        self.state_dir.join("runs").join(job_id)
+        self.runs_folder().join(job_id)
     }
 }
 

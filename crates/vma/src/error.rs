@@ -21,6 +21,15 @@ pub enum VmaError {
         #[source]
         source: VsphereError,
     },
+    /// A part of the agent ended without a result.
+    #[error("{doing} ended unexpectedly")]
+    Interrupted {
+        /// What was being done.
+        doing: &'static str,
+        /// How it ended.
+        #[source]
+        source: tokio::task::JoinError,
+    },
     /// A disk could not be copied.
     #[error("copying {disk_id} failed")]
     Copy {
@@ -52,7 +61,7 @@ pub enum VmaError {
     #[error("the local status cannot be served")]
     Listen(#[source] runtime::http::HttpError),
     /// A file of the state folder cannot be used.
-    #[error("cannot use {path}")]
+    #[error("cannot use {}", path.display())]
     StateFile {
         /// Which.
         path: PathBuf,
@@ -134,8 +143,10 @@ impl VmaError {
             Self::PairingCode(_) | Self::Invalid { .. } => FailureKind::Invalid,
             Self::NotApproved { .. } => FailureKind::Forbidden,
             Self::NoRun { .. } => FailureKind::NotFound,
-            Self::StateFile { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => FailureKind::Exhausted,
-            Self::StateFile { .. } => FailureKind::Internal,
+            Self::StateFile { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                FailureKind::Exhausted
+            }
+            Self::StateFile { .. } | Self::Interrupted { .. } => FailureKind::Internal,
             Self::NotEnrolled
             | Self::Listen(_)
             | Self::OtherDisk { .. }
@@ -157,14 +168,21 @@ impl VmaError {
             Self::Hub(ClientError::Problem(problem)) => problem.remedy.as_deref(),
             Self::PairingCode(source) => Some(source.remedy()),
             Self::NotApproved { .. } => Some("pair it again with a new code: migratekit agent pair"),
-            Self::NotEnrolled => Some("get a code with `migratekit agent pair` on the hub, then run `migratekit enroll`"),
+            Self::NotEnrolled => {
+                Some("get a code with `migratekit agent pair` on the hub, then run `migratekit enroll`")
+            }
             Self::Listen(_) => Some("stop the other process on that port, or change `listen` in the configuration"),
-            Self::StateFile { .. } => Some("check that the service's user may write the state folder, and its free space"),
+            Self::StateFile { .. } => {
+                Some("check that the service's user may write the state folder, and its free space")
+            }
             Self::OtherDisk { .. } | Self::OtherVm { .. } => {
                 Some("refresh the VM on the hub: migratekit vm discover, then migratekit vm add")
             }
             Self::OtherExport { .. } => Some("nothing was written; start the replication again"),
-            Self::Hub(_) | Self::Busy { .. } | Self::NoRun { .. } | Self::WrongPhase { .. } | Self::Invalid { .. } => None,
+            Self::Interrupted { .. } => Some("the log has the details; start it again"),
+            Self::Hub(_) | Self::Busy { .. } | Self::NoRun { .. } | Self::WrongPhase { .. } | Self::Invalid { .. } => {
+                None
+            }
             Self::Cancelled => None,
         }
     }

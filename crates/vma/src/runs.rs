@@ -3,13 +3,15 @@
 mod cycle;
 mod disk;
 mod run;
+mod session;
 mod source;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use api::vma::{RunPhase, RunView, StartRun};
+use api::vma::{RunDisk, RunPhase, RunView, StartRun};
+use futures::future::join_all;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,6 +25,8 @@ use run::Run;
 const MAX_ENDED_RUNS: usize = 64;
 /// Most disks of one run (vSphere allows 256 per VM).
 const MAX_DISKS: usize = 256;
+/// Longest id of a job or disk, in bytes: both become names of files.
+const MAX_ID_BYTES: usize = 128;
 /// Most NBD connections per disk.
 const MAX_CONNECTIONS_PER_DISK: u32 = 8;
 
@@ -77,10 +81,12 @@ impl Runs {
         Ok(self.find(job_id)?.view())
     }
 
-    /// Every run that is known.
+    /// Every run that is known, the oldest first.
     #[must_use]
     pub fn views(&self) -> Vec<RunView> {
-        self.known.lock().values().map(|run| run.view()).collect()
+        let mut views: Vec<RunView> = self.known.lock().values().map(|run| run.view()).collect();
+        views.sort_by(|a, b| (a.started_at, &a.job_id).cmp(&(b.started_at, &b.job_id)));
+        views
     }
 
     /// Runs that have not ended.
@@ -89,24 +95,45 @@ impl Runs {
         self.known.lock().values().filter(|run| !run.has_ended()).count()
     }
 
-    /// Stops a run and removes its vm_snapshot; answers when that is done.
+    /// Names of the NBD commands the configuration knows.
+    #[must_use]
+    pub fn nbd_commands(&self) -> Vec<String> {
+        self.surroundings.config.nbd_commands.keys().cloned().collect()
+    }
+
+    /// Stops a run and removes its vm_snapshot; answers when that is done. It goes on when nobody waits any more.
     ///
     /// # Errors
     /// There is none of that job.
     pub async fn cancel(&self, job_id: &str) -> Result<RunView, VmaError> {
         let run = self.find(job_id)?;
-        run.cancel().await;
-        Ok(run.view())
+        let cancelling = self.tasks.spawn(async move {
+            run.cancel().await;
+            run.view()
+        });
+        cancelling.await.map_err(|source| VmaError::Interrupted { doing: "stopping the run", source })
     }
 
-    /// Removes the vm_snapshot of a copied run and forgets its digests.
+    /// Removes the vm_snapshot of a copied run and forgets its digests. It goes on when nobody waits any more.
     ///
     /// # Errors
     /// There is none of that job, it is not copied, or the vm_snapshot cannot be removed: then it may be repeated.
     pub async fn release(&self, job_id: &str) -> Result<RunView, VmaError> {
         let run = self.find(job_id)?;
-        run.release().await?;
-        Ok(run.view())
+        let releasing = self.tasks.spawn(async move { run.release().await.map(|()| run.view()) });
+        releasing.await.map_err(|source| VmaError::Interrupted { doing: "releasing the run", source })?
+    }
+
+    /// Refuses when a run of that VM has not ended.
+    ///
+    /// # Errors
+    /// [`VmaError::Busy`].
+    pub fn refuse_if_busy(&self, moref: &str) -> Result<(), VmaError> {
+        let known = self.known.lock();
+        match known.values().find(|run| run.request().moref == moref && !run.has_ended()) {
+            Some(run) => Err(VmaError::Busy { moref: moref.to_owned(), job_id: run.job_id().to_owned() }),
+            None => Ok(()),
+        }
     }
 
     /// The file with the source digests of a copied disk.
@@ -119,17 +146,18 @@ impl Runs {
         if view.phase != RunPhase::Copied {
             return Err(VmaError::WrongPhase { job_id: job_id.to_owned(), phase: phase_text(view.phase) });
         }
-        run.digest_file(disk_id).ok_or_else(|| VmaError::NoRun { job_id: format!("{job_id} of {disk_id}") })
+        if !view.disks.iter().any(|disk| disk.disk_id == disk_id) {
+            return Err(VmaError::NoRun { job_id: format!("{job_id} of {disk_id}") });
+        }
+        Ok(run.digest_path(disk_id))
     }
 
-    /// Ends when every run has ended, after a shutdown.
+    /// Ends when every run has ended, after a shutdown; those that wait for the hub are cancelled.
     pub async fn ended(&self) {
         self.tasks.close();
+        let known: Vec<Arc<Run>> = self.known.lock().values().cloned().collect();
+        join_all(known.iter().map(|run| run.cancel())).await;
         self.tasks.wait().await;
-        let copied: Vec<Arc<Run>> = self.known.lock().values().cloned().collect();
-        for run in copied {
-            run.cancel().await;
-        }
     }
 
     fn find(&self, job_id: &str) -> Result<Arc<Run>, VmaError> {
@@ -165,7 +193,9 @@ fn forget_oldest(known: &mut HashMap<String, Arc<Run>>) {
 /// The request is the hub's, but what becomes a file name or a count is checked here.
 fn check(request: &StartRun) -> Result<(), VmaError> {
     let plain = |text: &str| {
-        !text.is_empty() && text.len() <= 128 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        !text.is_empty()
+            && text.len() <= MAX_ID_BYTES
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     let invalid = |what, reason: &str| Err(VmaError::Invalid { what, reason: reason.to_owned() });
     if !plain(&request.job_id) {
@@ -181,7 +211,7 @@ fn check(request: &StartRun) -> Result<(), VmaError> {
         if !plain(&disk.disk_id) {
             return invalid("disk_id", "must be letters, digits and hyphens");
         }
-        let twice = |other: &api::vma::RunDisk| other.disk_id == disk.disk_id || other.export_name == disk.export_name;
+        let twice = |other: &RunDisk| other.disk_id == disk.disk_id || other.export_name == disk.export_name;
         if request.disks[..index].iter().any(twice) {
             return invalid("disks", "name a disk or an export twice");
         }

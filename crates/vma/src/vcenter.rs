@@ -64,26 +64,28 @@ pub async fn vm(connection: &VcenterConnection, moref: &str) -> Result<SourceVm,
 ///
 /// # Errors
 /// As [`connect`], or one cannot be removed.
-pub async fn remove_our_vm_snapshots(
-    connection: &VcenterConnection,
-    moref: &str,
-) -> Result<Vec<String>, VmaError> {
+pub async fn remove_our_vm_snapshots(connection: &VcenterConnection, moref: &str) -> Result<Vec<String>, VmaError> {
     let session = connect(connection).await?;
-    let removed = sweep(&session, &MoRef::vm(moref)).await;
+    let removed = sweep(&session, &MoRef::vm(moref), |name| name.starts_with(VM_SNAPSHOT_PREFIX)).await;
     disconnect(&session).await;
     removed
 }
 
-/// As [`remove_our_vm_snapshots`], in an open session.
-pub(crate) async fn sweep(session: &VimSession, vm: &MoRef) -> Result<Vec<String>, VmaError> {
+/// Removes the vm_snapshots of a VM whose names are `ours`, in an open session, and says which.
+pub(crate) async fn sweep(
+    session: &VimSession,
+    vm: &MoRef,
+    ours: impl Fn(&str) -> bool,
+) -> Result<Vec<String>, VmaError> {
     let listing = session.vm_snapshots_named(vm, VM_SNAPSHOT_PREFIX).await;
-    let ours = listing.map_err(VmaError::vsphere("listing the VM's vm_snapshots"))?;
-    let mut removed = Vec::with_capacity(ours.len());
-    // Children first: removing a parent moves its children, not the other way round.
-    for vm_snapshot in ours.into_iter().rev() {
+    let mut found = listing.map_err(VmaError::vsphere("listing the VM's vm_snapshots"))?;
+    found.retain(|vm_snapshot| ours(&vm_snapshot.name));
+    let mut removed = Vec::with_capacity(found.len());
+    // The youngest first: removing a parent moves its children, not the other way round.
+    for vm_snapshot in found.into_iter().rev() {
         let removal = session.remove_vm_snapshot(&vm_snapshot.moref).await;
-        removal.map_err(VmaError::vsphere("removing a vm_snapshot of an earlier run"))?;
-        tracing::info!(vm_snapshot = vm_snapshot.name, "removed a vm_snapshot of an earlier run");
+        removal.map_err(VmaError::vsphere("removing a vm_snapshot that was left"))?;
+        tracing::info!(vm_snapshot = vm_snapshot.name, "removed a vm_snapshot that was left");
         removed.push(vm_snapshot.name);
     }
     Ok(removed)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cloudstack::{Client, ClientOptions, ConnectionSettings, Trust, Volume, VolumeAuthority, VolumeOperations};
 use model::Secret;
-use crate::sealed_tmp::SealingKey;
+use runtime::sealed::SealingKey;
 use store::Store;
 use store::ossea_configs::{self, OsseaConfig};
 use tokio::sync::Mutex;

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use joblog::{JobError, Runner, RunnerConfig};
-use crate::sealed_tmp::SealingKey;
+use runtime::sealed::SealingKey;
 use store::Store;
 use tokio::sync::Mutex;
 
@@ -33,7 +33,10 @@ impl Daemon {
     /// Opens keys and registers the operations; nothing runs yet.
     pub(crate) fn open(config: VolumeDaemonConfig, store: Store) -> Result<Arc<Self>, VolumeDaemonError> {
         let sealing = SealingKey::load_or_create(&config.state_dir.join(SEALING_KEY_FILE)).map_err(|source| {
-            VolumeDaemonError::Sealing { doing: format!("use {SEALING_KEY_FILE} in {}", config.state_dir.display()), source }
+            VolumeDaemonError::Sealing {
+                doing: format!("use {SEALING_KEY_FILE} in {}", config.state_dir.display()),
+                source,
+            }
         })?;
         let call_timeout = Duration::from_secs(config.call_timeout_seconds.into());
         let daemon = Arc::new(Self {

@@ -8,6 +8,7 @@ use cloudstack::{CloudstackError, Limit};
 use joblog::{JobError, StepError};
 use model::FailureKind;
 use model::status::{LinuxState, OperationType};
+use runtime::http::HttpError;
 use store::StoreError;
 
 use crate::device::correlate::CorrelateError;
@@ -16,14 +17,8 @@ use crate::device::correlate::CorrelateError;
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeDaemonError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// Which.
-        address: SocketAddr,
-        /// What the system said.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] HttpError),
     /// The address could be reached from outside, and callers are not authenticated.
     #[error("the volume daemon may only listen on a loopback address, not on {address}")]
     NotLoopback {
@@ -37,7 +32,7 @@ pub enum VolumeDaemonError {
         doing: String,
         /// Why.
         #[source]
-        source: crate::sealed_tmp::SealError,
+        source: runtime::sealed::SealError,
     },
     /// A folder of this machine cannot be read.
     #[error("cannot read {path}")]
@@ -196,9 +191,10 @@ impl VolumeDaemonError {
     #[must_use]
     pub fn kind(&self) -> FailureKind {
         match self {
-            Self::Listen { .. } | Self::Folder { .. } => FailureKind::Internal,
+            Self::Listen(error) => error.kind(),
+            Self::Sealing { source, .. } => source.kind(),
+            Self::Folder { .. } => FailureKind::Internal,
             Self::NotLoopback { .. }
-            | Self::Sealing { .. }
             | Self::NoZone { .. }
             | Self::NoDiskOffering { .. }
             | Self::SizeOutOfRange { .. }
@@ -224,9 +220,9 @@ impl VolumeDaemonError {
     #[must_use]
     pub fn remedy(&self) -> Option<&str> {
         Some(match self {
-            Self::Listen { .. } => "end the program that has this address, or configure another",
+            Self::Listen(error) => return error.remedy(),
             Self::NotLoopback { .. } => "set listen to an address of 127.0.0.0/8 or to [::1]",
-            Self::Sealing { .. } => "restore the sealing key that belongs to this database, or enter the keys again",
+            Self::Sealing { source, .. } => return source.remedy(),
             Self::Folder { .. } => "check the folder's permissions and the configuration",
             Self::Store(error) => return error.remedy(),
             Self::Jobs(error) => return error.remedy(),

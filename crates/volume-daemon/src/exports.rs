@@ -86,11 +86,7 @@ pub(crate) async fn fail_all_of(daemon: &Daemon, volume_uuid: &str) -> Result<Ve
     move_all_of(daemon, volume_uuid, ExportStatus::Failed).await
 }
 
-async fn move_all_of(
-    daemon: &Daemon,
-    volume_uuid: &str,
-    to: ExportStatus,
-) -> Result<Vec<String>, VolumeDaemonError> {
+async fn move_all_of(daemon: &Daemon, volume_uuid: &str, to: ExportStatus) -> Result<Vec<String>, VolumeDaemonError> {
     let mut moved = Vec::new();
     for export in nbd_exports::list(&daemon.store, MAX_EXPORTS).await? {
         let open = matches!(*export.status, ExportStatus::Active | ExportStatus::Pending);

@@ -12,7 +12,6 @@ mod http;
 mod ops;
 mod own_vm;
 mod reconcile;
-mod sealed_tmp;
 mod serve;
 mod views;
 

@@ -18,8 +18,8 @@ pub(crate) async fn own_vm_id(daemon: &Daemon, cloud: &Cloud) -> Result<String, 
         return Ok(id.clone());
     }
     let directory = &daemon.config.interfaces_dir;
-    let macs = mac_addresses(directory)
-        .map_err(|source| VolumeDaemonError::Folder { path: directory.clone(), source })?;
+    let macs =
+        mac_addresses(directory).map_err(|source| VolumeDaemonError::Folder { path: directory.clone(), source })?;
     let vm = cloud.client().find_vm_by_mac(&macs).await?;
     let vm = vm.ok_or_else(|| VolumeDaemonError::OwnVmUnknown { target: cloud.config.name.clone() })?;
     tracing::info!(target = cloud.config.name, vm_id = vm.id, "found the hub's own VM by its network card");

@@ -68,7 +68,14 @@ async fn compare_target(
     for row in rows {
         let seen = match held.iter().find(|volume| volume.id == row.volume_id) {
             Some(volume) => Some(volume.clone()),
-            None => cloud.client().find_volume(&row.volume_id).await?,
+            None => match cloud.client().find_volume(&row.volume_id).await {
+                Ok(seen) => seen,
+                Err(error) if error.kind().is_transient() => return Err(error.into()),
+                Err(error) => {
+                    report.findings.push(format!("volume {} cannot be read: {error}", row.volume_id));
+                    continue;
+                }
+            },
         };
         apply_volume(daemon, &cloud, row, seen.as_ref(), report).await?;
     }
@@ -197,8 +204,7 @@ async fn device_of(
     mapping: &DeviceMapping,
     recorded_bytes: u64,
 ) -> Result<Option<Candidate>, ScanError> {
-    let expected =
-        Expected { serial: mapping.serial.clone(), recorded_bytes, reported_bytes: *mapping.size_bytes };
+    let expected = Expected { serial: mapping.serial.clone(), recorded_bytes, reported_bytes: *mapping.size_bytes };
     scan::find(&daemon.config.by_id_dir, &expected).await
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use runtime::http::{HttpError, bind, serve_tcp};
 use store::Store;
 use tokio::net::TcpListener;
 use tokio::time::MissedTickBehavior;
@@ -15,9 +16,6 @@ use crate::error::VolumeDaemonError;
 use crate::http;
 use crate::ops;
 use crate::reconcile::reconcile;
-
-/// How long requests in flight may take to end after a shutdown was asked for; waiting ones are answered at once.
-const GRACE_PERIOD: Duration = Duration::from_secs(5);
 
 /// Runs the volume daemon until `shutdown`. The store must be migrated.
 ///
@@ -48,10 +46,10 @@ impl VolumeDaemon {
         if !address.ip().is_loopback() {
             return Err(VolumeDaemonError::NotLoopback { address });
         }
-        let failed = |source| VolumeDaemonError::Listen { address, source };
         let daemon = Daemon::open(config, store)?;
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let listener = bind(address).await?;
+        let bound = |source| HttpError::Listen { address: address.to_string(), source };
+        let address = listener.local_addr().map_err(bound)?;
         Ok(Self { daemon, listener, address })
     }
 
@@ -69,24 +67,17 @@ impl VolumeDaemon {
         let Self { daemon, listener, address } = self;
         ops::resume_accepted(&daemon).await?;
         tracing::info!(%address, "the volume daemon serves");
-        let router = http::router(daemon.clone(), shutdown.clone());
-        let stopping = shutdown.clone();
-        let server = axum::serve(listener, router).with_graceful_shutdown(stopping.cancelled_owned());
-        let bounded = async {
-            tokio::select! {
-                ended = server.into_future() => ended,
-                () = overdue(&shutdown) => Ok(()),
-            }
+        // A listener that fails ends the rest as well.
+        let stopping = shutdown.child_token();
+        let router = http::router(daemon.clone(), stopping.clone());
+        let server = async {
+            let _ends_the_rest = stopping.clone().drop_guard();
+            serve_tcp(router, listener, stopping.clone()).await
         };
-        let runner = daemon.runner().run(shutdown.clone());
-        let (served, (), ()) = tokio::join!(bounded, runner, reconcile_regularly(&daemon, &shutdown));
-        served.map_err(|source| VolumeDaemonError::Listen { address, source })
+        let runner = daemon.runner().run(stopping.clone());
+        let (served, (), ()) = tokio::join!(server, runner, reconcile_regularly(&daemon, &stopping));
+        Ok(served?)
     }
-}
-
-async fn overdue(shutdown: &CancellationToken) {
-    shutdown.cancelled().await;
-    tokio::time::sleep(GRACE_PERIOD).await;
 }
 
 /// Compares at once and then again and again; a pass that fails is said and the next one tries again.

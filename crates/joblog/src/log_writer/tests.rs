@@ -75,7 +75,7 @@ impl JobStore for Log {
 /// Collects what `emit` logs and stores it all.
 async fn stored(log: Arc<Log>, emit: impl FnOnce()) -> Vec<NewLogEvent> {
     let (layer, writer) = LogLayer::new(Level::INFO);
-    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), emit);
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer.boxed()), emit);
     let shutdown = CancellationToken::new();
     shutdown.cancel();
     writer.run(log.clone(), Events::default(), shutdown).await;

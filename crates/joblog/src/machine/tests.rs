@@ -196,6 +196,30 @@ fn a_retry_leads_to_an_action() {
 }
 
 #[test]
+fn a_repeated_pivot_is_not_believed() {
+    use S::{Completed as C, Failed as F, Pending as P};
+    let mut rows = steps([C, C, F, P], FailureKind::Invalid);
+    assert_eq!(next(&job(JobStatus::Running, false), &rows), Action::TurnBack);
+    rows[2].attempt = 2;
+    assert_eq!(next(&job(JobStatus::Running, false), &rows), Action::Finish(JobStatus::NeedsOperator));
+    assert!(is_past_return(&rows), "nor may it be cancelled");
+}
+
+#[test]
+fn an_operator_vouches_for_a_pivot_only() {
+    use S::{Completed as C, Failed as F, Pending as P};
+    let waiting = job(JobStatus::NeedsOperator, false);
+    let rows = steps([C, C, F, P], FailureKind::Unavailable);
+    let resumption = turn_back(&waiting, &rows).unwrap();
+    assert_eq!((resumption.status, resumption.step), (JobStatus::Unwinding, Some((2, S::Skipped))));
+    assert_eq!(resumption.error.unwrap().message, "s2 broke");
+    assert!(S::Failed.may_become(S::Skipped) && waiting.status.may_become(JobStatus::Unwinding));
+    assert_eq!(turn_back(&waiting, &steps([C, C, C, F], FailureKind::Invalid)), None, "the pivot happened");
+    assert_eq!(turn_back(&waiting, &steps([C, S::UndoFailed, P, P], FailureKind::Invalid)), None);
+    assert_eq!(turn_back(&job(JobStatus::Running, false), &rows), None);
+}
+
+#[test]
 fn why_a_job_turns_back() {
     use S::{Completed as C, Failed as F, Pending as P};
     let rows = steps([C, F, P, P], FailureKind::Exhausted);

@@ -103,6 +103,44 @@ async fn an_operator_retries_a_pivot_whose_outcome_is_unknown() {
     world.assert_consistent(JobStatus::Completed);
 }
 
+/// The first attempt committed but its answer was lost; the second one's refusal proves nothing.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_after_a_lost_answer_does_not_undo_what_was_committed() {
+    let plan =
+        [("commit", Trouble::FailLate(FailureKind::Unavailable)), ("commit", Trouble::Fail(FailureKind::Invalid))];
+    let (_, world, runner) = hub(&plan);
+    let id = runner.start(example("a")).await.unwrap();
+    assert_eq!(runner.wait(&id).await.unwrap().status, JobStatus::NeedsOperator);
+    assert_eq!(world.effects(), ["check", "commit", "copy", "reserve"], "nothing is undone");
+    runner.retry(&id).await.unwrap();
+    assert_eq!(runner.wait(&id).await.unwrap().status, JobStatus::Completed);
+    world.assert_consistent(JobStatus::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_vouches_that_the_pivot_did_not_happen() {
+    let (store, world, runner) = hub(&[("commit", Trouble::Fail(FailureKind::Unavailable)); 4]);
+    let id = runner.start(example("a")).await.unwrap();
+    assert_eq!(runner.wait(&id).await.unwrap().status, JobStatus::NeedsOperator);
+    runner.turn_back(&id).await.unwrap();
+    let job = runner.wait(&id).await.unwrap();
+    assert_eq!((job.status, job.error.unwrap().message), (JobStatus::Failed, "commit broke".to_owned()));
+    assert_eq!(store.statuses(&id)[PIVOT], StepStatus::Skipped);
+    world.assert_consistent(JobStatus::Failed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_turns_back_what_is_past_its_pivot() {
+    let (store, _, runner) = hub(&[("release", Trouble::Fail(FailureKind::Forbidden))]);
+    let id = runner.start(example("a")).await.unwrap();
+    runner.wait(&id).await.unwrap();
+    assert!(matches!(runner.turn_back(&id).await, Err(JobError::Conflict { .. })));
+    let job = store.record(&id).job;
+    assert_eq!((job.status, job.owner), (JobStatus::NeedsOperator, None), "and it can still be retried");
+    runner.retry(&id).await.unwrap();
+    assert_eq!(runner.wait(&id).await.unwrap().status, JobStatus::Completed);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_operator_retries_a_failed_undo() {
     let failure = Trouble::FailLate(FailureKind::Exhausted);

@@ -165,6 +165,7 @@ def track_changes(vm):
     seen["tracking_after"] = vm.config.changeTrackingEnabled
     stun = take(vm, "stun")
     seen["before_stun"] = [disk.backing.changeId for disk in disks_of(stun.config)]
+    seen["untracked"] = fault_of(lambda: vm.QueryChangedDiskAreas(stun, disks_of(stun.config)[0].key, 0, "*"))
     remove(stun)
 
     first = take(vm, "walk-1")

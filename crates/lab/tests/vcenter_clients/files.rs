@@ -167,11 +167,6 @@ async fn a_disk_of_100_gib_costs_little_memory() {
         config
             .vms
             .push(VmSpec { change_tracking_enabled: true, ..VmSpec::named("big") }.with_disk(DiskSpec::empty(size)));
-        config.datastores.push(DatastoreSpec {
-            name: "vsan".to_owned(),
-            kind: "vsan".to_owned(),
-            capacity_bytes: 1 << 40,
-        });
     })
     .await;
     let client = SoapClient::logged_in(&site).await;
@@ -191,4 +186,32 @@ async fn a_disk_of_100_gib_costs_little_memory() {
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let peak_kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
     assert!(peak_kib < 100 << 10, "{peak_kib} KiB at most in use");
+}
+
+#[tokio::test]
+async fn other_datastores_know_less_of_their_disks() {
+    let site = site::start_with(|config| {
+        for kind in ["NFS", "vsan"] {
+            let name = format!("{kind}-store");
+            let disk = DiskSpec { datastore: Some(name.clone()), ..DiskSpec::empty(8 << 20) };
+            config.vms.push(VmSpec { change_tracking_enabled: true, ..VmSpec::named(kind) }.with_disk(disk));
+            config.datastores.push(DatastoreSpec { name, kind: kind.to_owned(), capacity_bytes: 1 << 40 });
+        }
+        let old = VmSpec { existing_vm_snapshots: vec!["old".to_owned()], ..VmSpec::named("chained") };
+        config.vms.push(old.with_disk(DiskSpec::empty(8 << 20)));
+    })
+    .await;
+    let client = SoapClient::logged_in(&site).await;
+    client.track(&site.sim.moref("chained").unwrap()).await;
+    for (name, expected) in [("NFS", 200), ("vsan", 404)] {
+        let vm = site.sim.moref(name).unwrap();
+        let snapshot = client.take(&vm, "s").await;
+        assert_eq!(client.areas(&vm, &snapshot, SYSTEM_KEY, "*").await, [(0, 8 << 20)], "{name}");
+        let url = format!("{}/folder/{name}/{name}-flat.vmdk?dcPath=DC0&dsName={name}-store", site.sim.url());
+        assert_eq!(status(&client, &url).await, expected, "{name}");
+    }
+    // Tracking that began above a VM snapshot cannot tell what lies below it.
+    let vm = site.sim.moref("chained").unwrap();
+    let snapshot = client.take(&vm, "s").await;
+    assert_eq!(client.areas(&vm, &snapshot, SYSTEM_KEY, "*").await, [(0, 8 << 20)]);
 }

@@ -99,6 +99,7 @@ fn check_devices(seen: &Value) {
 
 fn check_tracking(seen: &Value) {
     assert_eq!((&seen["tracking_after"], &seen["before_stun"]), (&json!(true), &json!([null, null])));
+    assert_eq!(seen["untracked"], "FileFault");
     let ids = seen["change_ids"].as_object().unwrap();
     assert_eq!(ids.len(), 2);
     for id in ids.values() {

@@ -7,6 +7,9 @@ use api::oma::contexts::ContextDetail;
 use api::{Client, HttpTransport};
 use clap::Args;
 use model::{FailureKind, Secret};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use tunnel::HubTrust;
 
 use super::failure::Failure;
 use super::output::OutputFormat;
@@ -46,13 +49,10 @@ impl Context {
         let token = read_secret(&self.hub.token_file, "the operator's token")
             .map_err(|failure| failure.remedy("run this on the hub as root, or name a copy with --token-file"))?;
         let tls = match (&self.hub.ca_file, self.hub.hub.starts_with("https://")) {
-            (Some(file), _) => Some(tunnel::tls::client_config_for_ca_file(file).map_err(|error| {
-                Failure::new(error.kind(), error.to_string())
-                    .remedy("name the hub's CA certificate (ca.pem in its state folder) with --ca-file")
-            })?),
+            (Some(file), _) => Some(trust(file)?),
             (None, true) => {
                 return Err(Failure::new(FailureKind::Invalid, "https needs the hub's CA certificate")
-                    .remedy("copy ca.pem from the hub's state folder and name it with --ca-file"));
+                    .remedy("copy hub-ca.crt from the hub's state folder and name it with --ca-file"));
             }
             (None, false) => None,
         };
@@ -60,6 +60,17 @@ impl Context {
             .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?;
         Ok(Client::new(Arc::new(transport)))
     }
+}
+
+/// TLS that trusts the hub's own CA and nobody else.
+fn trust(file: &Path) -> Result<rustls::ClientConfig, Failure> {
+    let unusable = |detail: String| {
+        Failure::new(FailureKind::Invalid, detail)
+            .remedy("name the hub's CA certificate (hub-ca.crt in its state folder) with --ca-file")
+    };
+    let certificate = CertificateDer::from_pem_file(file)
+        .map_err(|error| unusable(format!("{} holds no certificate: {error}", file.display())))?;
+    tunnel::tls::client::http_config(HubTrust::Ca(certificate)).map_err(|error| unusable(error.to_string()))
 }
 
 /// Reads a secret and says which one when it cannot.

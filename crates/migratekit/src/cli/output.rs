@@ -49,7 +49,7 @@ pub fn show<T: Serialize>(output: OutputFormat, value: &T, table: impl FnOnce(&T
 /// A table with a head and rows; says so when there are none.
 pub fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(head);
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(head);
     let mut any = false;
     for row in rows {
         table.add_row(row);

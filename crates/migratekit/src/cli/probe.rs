@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use api::vma::{FindingSeverity, Inventory, VcenterConnection};
 use clap::{Args, Subcommand};
 use cloudstack::{CheckOutcome, Client, ConnectionSettings, ProbeOptions, ProbeReport, Trust, probe};
-use model::FailureKind;
 use model::size::human_bytes;
 
 use super::failure::{CHECK_FAILED, Failure};

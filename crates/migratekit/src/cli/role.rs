@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use gateway::GatewayConfig;
+use joblog::{Events, LogLayer};
 use model::FailureKind;
 use oma::OmaConfig;
 use runtime::config;
@@ -13,6 +15,7 @@ use serde::Deserialize;
 use store::{DatabaseConfig, Store};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Level;
 use vma::VmaConfig;
 use volume_daemon::VolumeDaemonConfig;
 
@@ -79,15 +82,21 @@ pub async fn run(role: Role, args: &RoleArgs) -> Result<ExitCode, Failure> {
     if role == Role::Vma {
         runtime::telemetry::init(None);
         let config: VmaConfig = load(&args.config)?;
-        vma::run(config, shutdown).await.map_err(|error| failure(error.kind(), &error, error.remedy()))?;
+        vma::run(config, shutdown).await.map_err(|error| Failure::from(error.to_problem()))?;
         return Ok(ExitCode::SUCCESS);
     }
+    let (layer, writer) = LogLayer::new(Level::INFO);
+    runtime::telemetry::init(Some(layer.boxed()));
     let file: HubFile = load(&args.config)?;
     let store = open_store(&file.database).await?;
-    let joblog = joblog::layer(&store);
-    runtime::telemetry::init(Some(joblog));
-    run_hub_roles(role, file, store, shutdown).await?;
-    Ok(ExitCode::SUCCESS)
+    let events = Events::default();
+    // The log is written to its end after the roles have stopped.
+    let log_ends = CancellationToken::new();
+    let log = tokio::spawn(writer.run(Arc::new(store.clone()), events.clone(), log_ends.clone()));
+    let outcome = run_hub_roles(role, file, store, events, shutdown).await;
+    log_ends.cancel();
+    log.await.map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?;
+    outcome.map(|()| ExitCode::SUCCESS)
 }
 
 async fn open_store(database: &DatabaseConfig) -> Result<Store, Failure> {
@@ -97,7 +106,13 @@ async fn open_store(database: &DatabaseConfig) -> Result<Store, Failure> {
 }
 
 /// Starts what the role consists of. The first part that ends takes the others with it.
-async fn run_hub_roles(role: Role, file: HubFile, store: Store, shutdown: CancellationToken) -> Result<(), Failure> {
+async fn run_hub_roles(
+    role: Role,
+    file: HubFile,
+    store: Store,
+    events: Events,
+    shutdown: CancellationToken,
+) -> Result<(), Failure> {
     let has = |part: Role| role == part || role == Role::Hub;
     let mut parts: JoinSet<Result<(), Failure>> = JoinSet::new();
     if has(Role::VolumeDaemon) {
@@ -105,7 +120,7 @@ async fn run_hub_roles(role: Role, file: HubFile, store: Store, shutdown: Cancel
         parts.spawn(async move { run.await.map_err(|error| failure(error.kind(), &error, error.remedy())) });
     }
     if has(Role::Oma) {
-        let run = oma::run(file.oma, store.clone(), shutdown.clone());
+        let run = oma::run(file.oma, store.clone(), events, shutdown.clone());
         parts.spawn(async move { run.await.map_err(|error| failure(error.kind(), &error, error.remedy())) });
     }
     if has(Role::Gateway) {
@@ -135,7 +150,7 @@ pub async fn enroll(context: &Context, args: &EnrollArgs) -> Result<ExitCode, Fa
     };
     let enrolled = vma::enrol::enrol(&config, &request, told, on_signals())
         .await
-        .map_err(|error| failure(error.kind(), &error, error.remedy()))?;
+        .map_err(|error| Failure::from(error.to_problem()))?;
     show(context.output, &enrolled, |enrolled| {
         format!("enrolled as {}; next: migratekit vma --config {}", enrolled.enrollment_id, args.config.display())
     })?;

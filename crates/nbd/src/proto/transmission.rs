@@ -91,10 +91,9 @@ impl Request {
     /// # Errors
     /// When they are more than `max_payload_bytes`: they cannot be read past, the connection has to be closed.
     pub fn payload_bytes(&self, mode: ReplyMode, max_payload_bytes: u32) -> Result<u32, ProtocolError> {
-        let announced = match mode {
-            ReplyMode::Extended => self.has(command_flag::PAYLOAD_LEN),
-            ReplyMode::Simple | ReplyMode::Structured => self.command == Command::Write,
-        };
+        // Some clients (QEMU 10) leave out the flag on writes; a write without payload would mean nothing else.
+        let flagged = mode == ReplyMode::Extended && self.has(command_flag::PAYLOAD_LEN);
+        let announced = flagged || self.command == Command::Write;
         if !announced {
             return Ok(0);
         }

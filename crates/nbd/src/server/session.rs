@@ -20,7 +20,7 @@ use crate::frame::FrameReader;
 use crate::proto::handshake::ExportInfo;
 use crate::proto::handshake::ReplyMode;
 use crate::proto::transmission::{Request, admit};
-use crate::proto::wire::{Command, Errno, ProtocolError};
+use crate::proto::wire::{Command, Errno};
 
 /// Serves an export until the client leaves or the shutdown is asked for.
 pub(super) async fn run<R, W>(
@@ -138,14 +138,6 @@ impl<R: AsyncRead + Unpin> Intake<R> {
     async fn accept(&mut self, request: Request, draining: bool) -> Result<(), NbdError> {
         let arrived = Instant::now();
         let payload_bytes = request.payload_bytes(self.mode, self.info.block_sizes.maximum)?;
-        if self.mode == ReplyMode::Extended
-            && request.command == Command::Write
-            && payload_bytes == 0
-            && request.length > 0
-        {
-            // Whether a payload follows cannot be known.
-            return Err(ProtocolError::Malformed { what: "write without payload" }.into());
-        }
         let verdict = admit(&request, &self.info, self.mode, self.base_allocation);
         let refused = match verdict {
             Ok(()) if draining => Some((Errno::Shutdown, "the server is shutting down")),

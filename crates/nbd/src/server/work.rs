@@ -67,13 +67,13 @@ impl Workplace {
         Self { device, mode, observer, buffers, max_workers: max_workers.max(1), queue: Mutex::default() }
     }
 
-    /// Queues a request. A thread that is at work takes it when it is free; another one is started only if there is
-    /// more waiting than threads working, because waking a thread costs more than a small request.
+    /// Queues a request. Threads at work take it when they are free; there may be one more as long as fewer than the
+    /// most are working, because those at work may be held up by the medium.
     pub(super) fn submit(self: &Arc<Self>, job: Job, replies: &UnboundedSender<Reply>) {
         {
             let mut queue = self.queue.lock();
             queue.jobs.push_back((job, replies.clone()));
-            if queue.workers >= self.max_workers || (queue.workers > 0 && queue.jobs.len() <= queue.workers) {
+            if queue.workers >= self.max_workers {
                 return;
             }
             queue.workers += 1;

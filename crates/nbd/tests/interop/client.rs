@@ -205,7 +205,7 @@ async fn a_big_sparse_disk_is_mapped_and_zeroed_in_a_moment() {
     let path = folder.path().join("huge.raw");
     let device = FileDevice::create(&path, HUGE_BYTES).unwrap();
     device.write_at(&[1; 4096], 50 << 30).unwrap();
-    let peer = Peer::qemu(folder, &["--format=raw", path.to_str().unwrap()]).await;
+    let peer = Peer::qemu(folder, &["--format=raw", "--discard=unmap", path.to_str().unwrap()]).await;
     let client = Client::connect(&peer.uri).await.unwrap();
     let regions = client.block_status(Extent::new(0, HUGE_BYTES)).await.unwrap();
     assert_eq!(regions.len(), 3, "{regions:?}");

@@ -84,7 +84,7 @@ async fn nbdinfo_and_qemu_img_map_holes_and_data() {
         .collect();
     assert_eq!(found, expected);
     let map = must("qemu-img", &["map", "--output=json", &served.uri()]).await.json();
-    let data: Vec<_> = map.as_array().unwrap().iter().filter(|e| e["data"] == true).collect();
+    let data: Vec<_> = map.as_array().unwrap().iter().filter(|e| e["zero"] == false).collect();
     assert_eq!(data.len(), 1, "{map}");
     assert_eq!((data[0]["start"].as_u64(), data[0]["length"].as_u64()), (Some(1 << 20), Some(1 << 17)));
 }

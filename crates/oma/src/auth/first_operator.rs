@@ -3,13 +3,13 @@
 //! The text is written under another name first and takes its final name when the rows are there: a start that dies in
 //! between is completed by the next one, and a token deleted later never comes back by itself.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File};
+use std::io;
 use std::path::Path;
 
 use model::Secret;
 use model::status::Role;
+use runtime::private_file;
 use store::Store;
 use store::api_tokens::{self, NewToken};
 use store::users;
@@ -24,8 +24,6 @@ const FIRST_USER: &str = "admin";
 const FIRST_TOKEN: &str = "operator.token";
 /// Random bytes of a token: 256 bits.
 const TOKEN_BYTES: usize = 32;
-/// The token's file holds a secret.
-const MODE_PRIVATE: u32 = 0o600;
 
 /// Makes user, token and file if the hub has none.
 ///
@@ -77,13 +75,8 @@ fn write_private(path: &Path, token: &Secret) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE_PRIVATE).open(path)?;
-    writeln!(file, "{}", token.expose())?;
-    file.sync_all()
+    let line = Secret::new(format!("{}\n", token.expose()));
+    private_file::write(path, line.expose().as_bytes())
 }
 
 fn rename(from: &Path, to: &Path) -> io::Result<()> {

@@ -11,7 +11,7 @@ use model::status::{EnrollmentStatus, Role};
 use crate::auth::Operator;
 use crate::enrolment::{decision, pairing, view};
 use crate::error::OmaError;
-use crate::serve::Origin;
+use crate::origin::Origin;
 use crate::state::OmaState;
 
 /// Makes a pairing code; it is shown this once.

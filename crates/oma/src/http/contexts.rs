@@ -42,7 +42,7 @@ pub(crate) async fn show(
     let filter = Filter { vm_context_id: Some(context.context_id.clone()), ..Filter::default() };
     let jobs = replication_jobs::list(store, &filter, JOB_HISTORY_LIMIT).await?;
     let disks = vm_disks::of_context(store, &context.context_id).await?;
-    let history = cbt_history::newest(store, &context.context_id, CBT_HISTORY_LIMIT).await?;
+    let history = cbt_history::of_context(store, &context.context_id, CBT_HISTORY_LIMIT).await?;
     Ok(Json(ContextDetail {
         current_job: current_job.map(current_job_view),
         job_history: jobs.into_iter().map(history_entry).collect(),

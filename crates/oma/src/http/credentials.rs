@@ -6,6 +6,7 @@ use api::oma::credentials::{CreateCredential, CredentialView};
 use api::page::Page;
 use axum::extract::State;
 
+use crate::auth::Operator;
 use crate::error::OmaError;
 use crate::inventory::vcenter;
 use crate::state::OmaState;
@@ -15,9 +16,10 @@ use crate::state::OmaState;
     responses((status = 200, body = CredentialView), (status = "4XX", body = Problem)))]
 pub(crate) async fn create(
     State(state): State<OmaState>,
+    operator: Operator,
     Json(request): Json<CreateCredential>,
 ) -> Result<Json<CredentialView>, OmaError> {
-    Ok(Json(vcenter::create(&state, &request).await?))
+    Ok(Json(vcenter::create(&state, &request, &operator.name).await?))
 }
 
 /// The vCenters.

@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 
 use crate::enrolment::{certificate, request};
 use crate::error::OmaError;
-use crate::serve::Origin;
+use crate::origin::Origin;
 use crate::state::OmaState;
 
 /// Asks to belong to this hub; the pairing code is used up. Answers with a challenge to sign.

@@ -1,20 +1,16 @@
 //! `/health` and `/metrics`.
 
-use std::fmt::Write;
-
 use api::extract::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use model::FailureKind;
+use runtime::metrics::{CONTENT_TYPE, Metrics};
 use serde::{Deserialize, Serialize};
 
 use crate::error::OmaError;
-use crate::serve::Origin;
+use crate::origin::Origin;
 use crate::state::OmaState;
-
-/// Media type of the Prometheus text format, version 0.0.4.
-const METRICS_MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The control plane about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -56,16 +52,11 @@ pub async fn metrics(State(state): State<OmaState>, origin: Origin) -> Result<Re
     if origin.public {
         return Err(api::Problem::new(FailureKind::NotFound, "there is nothing at /metrics").into());
     }
-    let database_up = u8::from(state.store().ping().await.is_ok());
-    let connected = state.agents().connected();
-    let mut text = String::new();
-    gauge(&mut text, "migratekit_oma_up", "The control plane runs.", 1);
-    gauge(&mut text, "migratekit_oma_database_up", "The database answers.", database_up.into());
-    gauge(&mut text, "migratekit_oma_connected_agents", "Agents with a control connection.", connected.len());
-    Ok(([(header::CONTENT_TYPE, METRICS_MEDIA_TYPE)], text).into_response())
-}
-
-fn gauge(text: &mut String, name: &str, help: &str, value: usize) {
-    // Writing to a string cannot fail.
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+    let connected = i64::try_from(state.agents().connected().len()).unwrap_or(i64::MAX);
+    let database_up = i64::from(state.store().ping().await.is_ok());
+    let metrics = Metrics::default();
+    metrics.gauge("migratekit_oma_up", "The control plane runs.", &[]).set(1);
+    metrics.gauge("migratekit_oma_database_up", "Whether the database answers.", &[]).set(database_up);
+    metrics.gauge("migratekit_oma_connected_agents", "Agents with a control connection.", &[]).set(connected);
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics.render()).into_response())
 }

@@ -22,7 +22,7 @@ pub(super) fn discovered_vm(vm: &SourceVm, vcenter_host: &str) -> DiscoveredVm {
         vcenter_host: vcenter_host.to_owned(),
         datacenter: vm.datacenter.clone(),
         cpu_count: vm.cpu_count,
-        memory_mb: u32::try_from(vm.memory_mb).unwrap_or(u32::MAX),
+        memory_mb: vm.memory_mb,
         os_type: vm.os_type.clone(),
         guest_id: vm.guest_id.clone(),
         firmware: vm.firmware,

@@ -93,8 +93,8 @@ async fn fresh(
     let connection = vcenter::connection(state, Some(&credential.id)).await?;
     let request = DiscoverRequest { vcenter: connection, filter: None };
     let mut inventory = state.agents().client(&enrollment_id)?.discover(&request).await?;
-    if let Some(datacenter) = &credential.datacenter {
-        inventory.vms.retain(|vm| &vm.datacenter == datacenter);
+    if !credential.datacenter.is_empty() {
+        inventory.vms.retain(|vm| vm.datacenter == credential.datacenter);
     }
     let scan = Arc::new(Scan {
         credential_id: credential.id,

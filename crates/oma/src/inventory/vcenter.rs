@@ -16,7 +16,11 @@ fn sealed_as(id: &str) -> String {
 ///
 /// # Errors
 /// The name is taken, the address is not one, or the database fails.
-pub async fn create(state: &OmaState, request: &CreateCredential) -> Result<CredentialView, OmaError> {
+pub async fn create(
+    state: &OmaState,
+    request: &CreateCredential,
+    created_by: &str,
+) -> Result<CredentialView, OmaError> {
     let id = model::id::new_id();
     let new = NewCredential {
         id: id.clone(),
@@ -24,9 +28,10 @@ pub async fn create(state: &OmaState, request: &CreateCredential) -> Result<Cred
         vcenter_host: host(&request.vcenter_host)?,
         username: request.username.clone(),
         password_encrypted: state.sealing().seal(&request.password, &sealed_as(&id)).map_err(OmaError::Sealing)?,
-        datacenter: request.datacenter.clone(),
+        datacenter: request.datacenter.clone().unwrap_or_default(),
         tls_thumbprint: request.tls_thumbprint.clone(),
         is_default: request.is_default,
+        created_by: Some(created_by.to_owned()),
     };
     Ok(view(vmware_credentials::create(state.store(), &new).await?))
 }
@@ -57,7 +62,7 @@ pub async fn credential(state: &OmaState, id: Option<&str>) -> Result<VmwareCred
 pub async fn connection(state: &OmaState, id: Option<&str>) -> Result<VcenterConnection, OmaError> {
     let row = credential(state, id).await?;
     let password = state.sealing().open(&row.password_encrypted, &sealed_as(&row.id)).map_err(OmaError::Sealing)?;
-    vmware_credentials::mark_used(state.store(), &row.id).await?;
+    vmware_credentials::note_use(state.store(), &row.id).await?;
     Ok(VcenterConnection {
         url: format!("https://{}", row.vcenter_host),
         username: row.username,
@@ -87,7 +92,7 @@ fn view(row: VmwareCredential) -> CredentialView {
         credential_name: row.credential_name,
         vcenter_host: row.vcenter_host,
         username: row.username,
-        datacenter: row.datacenter,
+        datacenter: Some(row.datacenter).filter(|name| !name.is_empty()),
         tls_thumbprint: row.tls_thumbprint,
         is_default: row.is_default,
         last_used: row.last_used.map(|at| *at),

@@ -11,9 +11,10 @@ use api::vma::{ReaderSpec, RunDisk, RunPhase, RunView, StartRun, VmRequest, VmaC
 use joblog::{StepContext, StepError, StepResult, output};
 use model::FailureKind;
 use model::status::{ChangeSource, ReplicationStatus, ReplicationType};
-use store::vm_replication_contexts::VmContext;
 use store::replication_jobs::Progress;
+use store::vm_replication_contexts::VmContext;
 
+use super::facts::agent_of;
 use super::provision::ProvisionedDisk;
 use super::saga::{plan_of, set_status};
 use super::{failed, step_failure, Params};
@@ -66,11 +67,10 @@ async fn started(state: &OmaState, vm: &VmContext, request: &StartRun) -> Result
 
 /// The VM's agent, awaited while it is away.
 async fn agent(state: &OmaState, vm: &VmContext) -> Result<VmaClient, StepError> {
-    let id = vm.enrollment_id.as_deref();
-    if let Some(id) = id {
-        state.agents().wait_connected(id, AGENT_AWAY_LIMIT).await;
+    match &vm.enrollment_id {
+        Some(id) => state.agents().wait_connected(id, AGENT_AWAY_LIMIT).await.map_err(failed),
+        None => agent_of(state, vm).map_err(failed),
     }
-    state.agents().client_of(id).map_err(step_failure)
 }
 
 async fn start_request(
@@ -81,7 +81,7 @@ async fn start_request(
 ) -> Result<StartRun, StepError> {
     let plan = plan_of(context)?;
     let disks: Vec<ProvisionedDisk> = context.output("provision")?;
-    let connection = vcenter::connection(state, vm.credential_id.as_deref()).await.map_err(step_failure)?;
+    let connection = vcenter::connection(state, vm.credential_id.as_deref()).await.map_err(failed)?;
     Ok(StartRun {
         job_id: params.job_id.clone(),
         moref: vm.vmware_moref.clone(),
@@ -188,7 +188,7 @@ async fn forgotten_or(
     match outcome {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == FailureKind::NotFound => {
-            let vcenter = vcenter::connection(state, vm.credential_id.as_deref()).await.map_err(step_failure)?;
+            let vcenter = vcenter::connection(state, vm.credential_id.as_deref()).await.map_err(failed)?;
             let removed = agent.remove_vm_snapshots(&vm.vmware_moref, &VmRequest { vcenter }).await;
             let removed = removed.map_err(failed)?;
             tracing::info!(?removed, vm = vm.vm_name, "removed the vm_snapshots of a run the agent had forgotten");

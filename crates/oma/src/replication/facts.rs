@@ -69,7 +69,6 @@ async fn disk_facts(store: &Store, row: VmDisk) -> Result<DiskFacts, OmaError> {
         volume_uuid: volume.as_ref().map(|volume| volume.volume_id.clone()),
         volume_size_bytes: volume.as_ref().map(|volume| *volume.size_bytes),
         committed: row.disk_change_id.map(|id| id.0),
-        sync_status: *row.sync_status,
     })
 }
 

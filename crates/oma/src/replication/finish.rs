@@ -1,6 +1,5 @@
 //! The end of a replication: the commit of all change ids at once, or a row that says why there is none.
 
-use api::Problem;
 use api::vma::{RunDiskView, SyncMode};
 use joblog::{JobView, StepContext, StepError, StepResult, output};
 use model::LEAF_SIZE_BYTES;
@@ -14,6 +13,7 @@ use super::proof::Proof;
 use super::provision::ProvisionedDisk;
 use super::saga::plan_of;
 use super::{defect, failed, Params};
+use crate::error::OmaError;
 use crate::state::OmaState;
 
 /// The one point of no return: change ids of all disks, history, statuses, in one transaction.
@@ -49,7 +49,7 @@ pub(super) async fn commit(state: &OmaState, context: &StepContext) -> StepResul
         "leaves_verified": proof.disks.iter().map(|disk| disk.report.leaves_verified).sum::<u64>(),
     });
     let commit = Commit { job_id: params.job_id, disks, summary };
-    store::commit::commit_replication(state.store(), &commit, None).await.map_err(failed)?;
+    store::commit::commit_replication(state.store(), &commit, Some(context.lease())).await.map_err(failed)?;
     output(&())
 }
 
@@ -70,7 +70,7 @@ pub(super) async fn finished(state: &OmaState, view: &JobView) -> Result<(), Ste
         outcome => {
             let cause = view.job.error.clone().unwrap_or_else(StepError::cancelled);
             let ended = record_end(state, &params.job_id, outcome == JobStatus::Cancelled, cause).await;
-            ended.map_err(super::step_failure)
+            ended.map_err(failed)
         }
     }
 }
@@ -81,6 +81,7 @@ pub(super) async fn record_end(
     job_id: &str,
     cancelled: bool,
     error: StepError,
-) -> Result<(), Problem> {
-    store::replication_jobs::end(state.store(), job_id, &Ending { cancelled, error }).await.map_err(store_problem)
+) -> Result<(), OmaError> {
+    store::replication_jobs::end(state.store(), job_id, &Ending { cancelled, error }).await?;
+    Ok(())
 }

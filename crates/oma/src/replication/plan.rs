@@ -3,7 +3,7 @@
 use api::Problem;
 use api::oma::replications::{PlannedDisk, ReplicationPlan, RequestedType};
 use api::vma::{FindingSeverity, SourceVm};
-use model::status::{ContextStatus, DiskSyncStatus, ReplicationType};
+use model::status::{ContextStatus, ReplicationType};
 use model::{ChangeId, FailureKind};
 
 /// What is known of a disk.
@@ -21,8 +21,6 @@ pub struct DiskFacts {
     pub volume_size_bytes: Option<u64>,
     /// The change id its replica is equal to.
     pub committed: Option<ChangeId>,
-    /// State of its replica.
-    pub sync_status: DiskSyncStatus,
 }
 
 /// What is known of a VM before a replication.

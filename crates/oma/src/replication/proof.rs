@@ -9,9 +9,10 @@ use model::status::ReplicationStatus;
 use serde::{Deserialize, Serialize};
 
 use super::copy::until_copied;
+use super::facts::agent_of;
 use super::provision::ProvisionedDisk;
 use super::saga::set_status;
-use super::{defect, failed, step_failure, Params};
+use super::{Params, defect, failed};
 use crate::state::OmaState;
 
 /// What was proven: the run as it was copied, and the gateway's report of each disk.
@@ -33,7 +34,7 @@ pub(super) async fn run(state: &OmaState, context: &StepContext) -> StepResult {
         context.check_cancelled()?;
         let copied = run.disks.iter().find(|copied| copied.disk_id == disk.disk_id);
         let copied = copied.ok_or_else(|| defect(format!("{} was not copied", disk.disk_id)))?;
-        let agent = facts::agent_of(state, &vm).map_err(failed)?;
+        let agent = agent_of(state, &vm).map_err(failed)?;
         let digests = agent.digests(&params.job_id, &disk.disk_id).await.map_err(repeatable)?;
         let query = VerifyQuery { capacity_bytes: disk.capacity_bytes, coverage: coverage(copied)? };
         let export = model::id::volume_export_name(&disk.volume_uuid);

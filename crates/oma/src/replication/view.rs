@@ -3,12 +3,13 @@
 use api::Problem;
 use api::oma::replications::{ReplicationProgress, ReplicationView};
 use api::vma::RunView;
-use joblog::JobFilter;
+use joblog::{JobFilter, JobStore};
 use model::status::Transitions;
 use store::replication_jobs::ReplicationJob;
 
+use super::facts;
 use super::proof::Proof;
-use super::store_problem;
+use crate::error::OmaError;
 use crate::state::OmaState;
 
 /// A row as the API shows it.
@@ -46,7 +47,7 @@ pub fn replication_view(row: ReplicationJob, tracking_id: Option<String>) -> Rep
 pub async fn progress(state: &OmaState, job_id: &str) -> Result<ReplicationProgress, OmaError> {
     let row = store::replication_jobs::by_id(state.store(), job_id).await?;
     let filter = JobFilter { external_job_id: Some(job_id.to_owned()), limit: 1, ..JobFilter::default() };
-    let jobs = state.runner().list(&filter).await?;
+    let jobs = state.store().list_jobs(&filter).await?;
     let tracking_id = jobs.jobs.first().map(|job| job.id.clone());
     let proof = match &tracking_id {
         Some(id) => recorded_proof(state, id).await?,
@@ -61,7 +62,7 @@ pub async fn progress(state: &OmaState, job_id: &str) -> Result<ReplicationProgr
 }
 
 async fn recorded_proof(state: &OmaState, tracking_id: &str) -> Result<Option<Proof>, OmaError> {
-    let record = state.runner().load(tracking_id).await?;
+    let record = state.store().load(tracking_id).await?;
     let verified = record.and_then(|record| record.steps.into_iter().find(|step| step.name == "verify"));
     Ok(verified.and_then(|step| step.output).and_then(|output| serde_json::from_value(output).ok()))
 }
@@ -69,6 +70,6 @@ async fn recorded_proof(state: &OmaState, tracking_id: &str) -> Result<Option<Pr
 /// What the agent says now; nothing when it does not answer.
 async fn live_run(state: &OmaState, row: &ReplicationJob) -> Option<RunView> {
     let vm = store::vm_replication_contexts::by_id(state.store(), &row.vm_context_id).await.ok()?;
-    let agent = state.agents().client_of(vm.enrollment_id.as_deref()).ok()?;
+    let agent = facts::agent_of(state, &vm).ok()?;
     agent.run(&row.id).await.ok()
 }

@@ -11,9 +11,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Surroundings;
-use super::cycle::{self, Source};
+use super::cycle;
 use super::disk::DiskState;
 use super::phase_text;
+use super::session::RunSession;
 use crate::error::VmaError;
 
 /// What changes while a run goes on.
@@ -34,7 +35,7 @@ pub(crate) struct Run {
     state: Mutex<State>,
     phases: watch::Sender<RunPhase>,
     /// The open session and the vm_snapshot, from its creation to its removal.
-    source: tokio::sync::Mutex<Option<Source>>,
+    source: tokio::sync::Mutex<Option<RunSession>>,
     cancel: CancellationToken,
     started_at: OffsetDateTime,
 }
@@ -78,11 +79,15 @@ impl Run {
 
     /// Whether it is about the VM of another request.
     pub(super) fn is_of(&self, other: &StartRun) -> bool {
-        self.request.instance_uuid == other.instance_uuid && self.request.moref == other.moref
+        self.request.instance_uuid == other.instance_uuid
     }
 
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.state.lock().phase, RunPhase::Released | RunPhase::Failed | RunPhase::Cancelled)
+    }
+
+    fn phase(&self) -> RunPhase {
+        self.state.lock().phase
     }
 
     pub(super) fn view(&self) -> RunView {
@@ -103,10 +108,9 @@ impl Run {
         self.surroundings.config.run_folder(self.job_id())
     }
 
-    /// Where the digests of a disk are; none when the run has no such disk.
-    pub(super) fn digest_file(&self, disk_id: &str) -> Option<PathBuf> {
-        let known = self.request.disks.iter().any(|disk| disk.disk_id == disk_id);
-        known.then(|| self.folder().join(format!("{disk_id}.digests")))
+    /// Where the digests of a disk are.
+    pub(super) fn digest_path(&self, disk_id: &str) -> PathBuf {
+        self.folder().join(format!("{disk_id}.digests"))
     }
 
     pub(super) fn enter(&self, phase: RunPhase) {
@@ -140,7 +144,10 @@ impl Run {
             Err(VmaError::Cancelled) => self.end(RunPhase::Cancelled, None),
             Err(error) => {
                 tracing::error!(job_id = self.job_id(), error = &error as &dyn std::error::Error, "run failed");
-                self.end(RunPhase::Failed, Some(error.to_problem().job(self.job_id())));
+                let mut problem = error.to_problem().job(self.job_id());
+                // From here on bytes are written into the replica itself.
+                problem.data_safe = !matches!(self.phase(), RunPhase::Copying | RunPhase::Flushing);
+                self.end(RunPhase::Failed, Some(problem));
             }
         }
     }
@@ -163,12 +170,16 @@ impl Run {
 
     /// Removes the vm_snapshot after the commit.
     pub(super) async fn release(&self) -> Result<(), VmaError> {
+        let is_released = || match self.phase() {
+            RunPhase::Copied => Ok(false),
+            RunPhase::Released => Ok(true),
+            other => Err(VmaError::WrongPhase { job_id: self.job_id().to_owned(), phase: phase_text(other) }),
+        };
+        // Looked at before waiting for a copy to end, and again after somebody else may have been first.
+        is_released()?;
         let mut source = self.source.lock().await;
-        let phase = self.state.lock().phase;
-        match phase {
-            RunPhase::Copied => {}
-            RunPhase::Released => return Ok(()),
-            other => return Err(VmaError::WrongPhase { job_id: self.job_id().to_owned(), phase: phase_text(other) }),
+        if is_released()? {
+            return Ok(());
         }
         if let Some(open) = source.as_mut() {
             open.remove_vm_snapshot().await?;
@@ -179,7 +190,7 @@ impl Run {
     }
 
     /// Removes what the run leaves: the vm_snapshot, the session, the digests.
-    async fn clean_up(&self, source: &mut Option<Source>) {
+    async fn clean_up(&self, source: &mut Option<RunSession>) {
         if let Some(open) = source.take() {
             open.close().await;
         }

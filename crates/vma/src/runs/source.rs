@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use api::vma::{ReaderSpec, RunDisk};
 use mover::reader::{FileReader, FolderReader, NbdReader, Reader, ServedDisk, fill};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use runtime::private_file;
 use vsphere::{FolderAccess, FolderDisk, VirtualDisk};
 
@@ -32,8 +33,9 @@ pub(super) async fn open_reader(
             Ok(Arc::new(FolderReader::new(file.map_err(VmaError::vsphere("opening the disk on its datastore"))?)))
         }
         ReaderSpec::Nbd { uri } => {
-            let uri = fill(uri, &places(frozen, disk, wanted));
-            let uri = uri.parse().map_err(|error: nbd::NbdError| VmaError::Invalid {
+            let values = places(frozen, disk, wanted).map(|(name, value)| (name, encoded(value)));
+            let values: Vec<(&str, &str)> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            let uri = fill(uri, &values).parse().map_err(|error: nbd::NbdError| VmaError::Invalid {
                 what: "the reader's NBD URI",
                 reason: error.to_string(),
             })?;
@@ -59,6 +61,11 @@ fn places<'a>(frozen: &'a FrozenVm<'_>, disk: &'a VirtualDisk, wanted: &'a RunDi
     ]
 }
 
+/// A value as a part of a URI: it can neither end the path nor add a parameter.
+fn encoded(value: &str) -> String {
+    utf8_percent_encode(value, NON_ALPHANUMERIC).to_string()
+}
+
 /// Starts the configured command; the password goes into a file that only this user can read.
 async fn serve(
     run: &Run,
@@ -72,7 +79,7 @@ async fn serve(
         reason: format!("{name:?} is not in this agent's configuration"),
     })?;
     let connection = &run.request().vcenter;
-    let password_file = run.folder().join("vcenter.password");
+    let password_file = run.folder().join(format!("{}.password", wanted.disk_id));
     private_file::write(&password_file, connection.password.expose().as_bytes())
         .map_err(|source| VmaError::StateFile { path: password_file.clone(), source })?;
     let socket = run.folder().join(format!("{}.sock", wanted.disk_id));

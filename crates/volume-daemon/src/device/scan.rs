@@ -8,13 +8,11 @@ use crate::error::VolumeDaemonError;
 
 /// The device that is the volume, if it is here now.
 pub(crate) async fn find(directory: &Path, expected: &Expected) -> Result<Option<Candidate>, ScanError> {
-    let (directory, expected) = (directory.to_owned(), expected.clone());
-    let found = tokio::task::spawn_blocking(move || {
-        let candidates = candidates(&directory, &expected.serial)
-            .map_err(|source| VolumeDaemonError::Folder { path: directory.clone(), source })?;
-        choose(&candidates, &expected).map_err(ScanError::Correlate)
-    });
-    found.await.unwrap_or_else(|_| Ok(None))
+    let unreadable = |source| VolumeDaemonError::Folder { path: directory.to_owned(), source };
+    let (folder, serial) = (directory.to_owned(), expected.serial.clone());
+    let read = tokio::task::spawn_blocking(move || candidates(&folder, &serial)).await;
+    let candidates = read.map_err(|error| unreadable(io::Error::other(error)))?.map_err(unreadable)?;
+    choose(&candidates, expected).map_err(ScanError::Correlate)
 }
 
 /// Why a scan gave no answer.

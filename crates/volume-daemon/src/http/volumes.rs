@@ -39,10 +39,7 @@ pub(super) async fn list(
     Ok(Json(Page { items, next_cursor: None }))
 }
 
-pub(super) async fn one(
-    State(served): State<Served>,
-    Path(uuid): Path<String>,
-) -> Result<Json<VolumeView>, Problem> {
+pub(super) async fn one(State(served): State<Served>, Path(uuid): Path<String>) -> Result<Json<VolumeView>, Problem> {
     let row = ossea_volumes::by_volume_id(&served.daemon.store, &uuid).await.map_err(problem)?;
     Ok(Json(views::volume(row)))
 }

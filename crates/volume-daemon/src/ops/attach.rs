@@ -34,9 +34,11 @@ pub(super) static SAGA: Saga<Daemon> = Saga {
     job_type: "volume_attach",
     steps: &[
         Step::check("plan", |daemon, context| Box::pin(plan(daemon, context))),
-        Step::undoable("attach", |daemon, context| Box::pin(attach(daemon, context)), |daemon, context| {
-            Box::pin(undo_attach(daemon, context))
-        })
+        Step::undoable(
+            "attach",
+            |daemon, context| Box::pin(attach(daemon, context)),
+            |daemon, context| Box::pin(undo_attach(daemon, context)),
+        )
         .with_weight(6),
         // Waiting once is long enough; the caller may ask again.
         Step::undoable("device", |daemon, context| Box::pin(device(daemon, context)), undo_device)

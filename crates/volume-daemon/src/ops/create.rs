@@ -42,9 +42,11 @@ pub(super) static SAGA: Saga<Daemon> = Saga {
     job_type: "volume_create",
     steps: &[
         Step::check("plan", |daemon, context| Box::pin(plan(daemon, context))),
-        Step::undoable("create", |daemon, context| Box::pin(create(daemon, context)), |daemon, context| {
-            Box::pin(undo_create(daemon, context))
-        })
+        Step::undoable(
+            "create",
+            |daemon, context| Box::pin(create(daemon, context)),
+            |daemon, context| Box::pin(undo_create(daemon, context)),
+        )
         .with_weight(8),
         Step::undoable("record", |daemon, context| Box::pin(record(daemon, context)), undo_record),
         Step::check("tag", |daemon, context| Box::pin(tag(daemon, context))).with_retry(RetryPolicy::ONCE),

@@ -14,9 +14,11 @@ pub(super) static SAGA: Saga<Daemon> = Saga {
     job_type: "volume_delete",
     steps: &[
         Step::check("plan", |daemon, context| Box::pin(plan(daemon, context))),
-        Step::undoable("forget", |daemon, context| Box::pin(forget(daemon, context)), |daemon, context| {
-            Box::pin(undo_forget(daemon, context))
-        }),
+        Step::undoable(
+            "forget",
+            |daemon, context| Box::pin(forget(daemon, context)),
+            |daemon, context| Box::pin(undo_forget(daemon, context)),
+        ),
         Step::check("delete", |daemon, context| Box::pin(delete(daemon, context))).with_weight(6),
         Step::retried("record", |daemon, context| Box::pin(record(daemon, context))),
     ],
@@ -42,12 +44,7 @@ async fn plan(daemon: &Daemon, context: &StepContext) -> StepResult {
     if let Some(vm_id) = volume.and_then(|volume| volume.virtual_machine_id) {
         return Err(step(VolumeDaemonError::Attached { volume_uuid: row.volume_id, vm_id }));
     }
-    output(&Plan {
-        ossea_config_id: row.ossea_config_id,
-        volume_uuid: row.volume_id,
-        visible,
-        state: *row.state,
-    })
+    output(&Plan { ossea_config_id: row.ossea_config_id, volume_uuid: row.volume_id, visible, state: *row.state })
 }
 
 /// From here on the content is not to be trusted: the change id goes in the same transaction as the state.

@@ -4,6 +4,7 @@
 use joblog::{JobError, NewJob};
 use model::status::OperationType;
 use serde_json::Value;
+use store::ossea_volumes;
 use store::volume_operations::{self, NewOperation, VolumeOperation};
 
 use super::{Params, job_type};
@@ -88,14 +89,26 @@ pub(crate) async fn resume_accepted(daemon: &Daemon) -> Result<(), VolumeDaemonE
 async fn start(daemon: &Daemon, operation: &VolumeOperation) -> Result<(), VolumeDaemonError> {
     let Some(job_type) = job_type(*operation.operation_type) else { return Ok(()) };
     let params = Params { operation_id: operation.id.clone(), request: operation.request.clone() };
-    let job = NewJob::new(job_type, sentence(operation), &params)?
+    let mut job = NewJob::new(job_type, sentence(operation), &params)?
         .with_id(operation.correlation_id.clone())
         .external_id(operation.id.clone());
+    if let Some(vm_context_id) = vm_context_of(daemon, operation).await {
+        job = job.vm_context(vm_context_id);
+    }
     match daemon.runner().start(job).await {
         // It was begun before.
         Ok(_) | Err(JobError::Conflict { .. }) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The VM an operation is about: named by the request, or known by its volume.
+async fn vm_context_of(daemon: &Daemon, operation: &VolumeOperation) -> Option<String> {
+    if let Some(named) = operation.request.get("vm_context_id").and_then(Value::as_str) {
+        return Some(named.to_owned());
+    }
+    let volume = ossea_volumes::by_volume_id(&daemon.store, operation.volume_id.as_deref()?).await;
+    volume.ok().map(|row| row.vm_context_id)
 }
 
 fn sentence(operation: &VolumeOperation) -> String {

@@ -108,7 +108,7 @@ impl Server {
     /// Takes connections until shutdown, then lets the open ones finish what is in flight.
     async fn accept<S, F, Fut>(&self, next: F)
     where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        S: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static,
         F: Fn() -> Fut,
         Fut: Future<Output = std::io::Result<S>>,
     {

@@ -1,0 +1,267 @@
+//! The files of a world: disk images, keys, one configuration for each process, and free ports.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::error::WorldError;
+use super::operator::Operator;
+use super::process::Process;
+use crate::guest::disk_image::{self, DiskLayout, DiskPlan};
+use crate::mariadb::MariaDbServer;
+
+/// The account at the simulated vCenter.
+pub(super) const VCENTER_USER: &str = "administrator@vsphere.local";
+/// Key of the first disk of a VM (VMware counts disks from 2000).
+const FIRST_DISK_KEY: i32 = 2000;
+/// Name of the hub's database.
+const DATABASE: &str = "migratekit";
+
+/// How the hub's processes run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Roles {
+    /// One process on SQLite.
+    Together,
+    /// Three processes on MariaDB.
+    Apart,
+}
+
+impl Roles {
+    /// The roles to start.
+    #[must_use]
+    pub fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Together => &["hub"],
+            Self::Apart => &["volume-daemon", "oma", "gateway"],
+        }
+    }
+}
+
+/// What the world is to hold.
+#[derive(Debug, Clone)]
+pub struct WorldPlan {
+    /// How the hub runs.
+    pub roles: Roles,
+    /// Name of the VM.
+    pub vm_name: String,
+    /// Its disks: the first is the system disk.
+    pub disk_plans: Vec<DiskPlan>,
+    /// Makes the simulated CloudStack place the replica volumes elsewhere (a small file system, for one).
+    pub volume_dir: Option<PathBuf>,
+}
+
+impl WorldPlan {
+    /// A VM with a system disk and a data disk.
+    #[must_use]
+    pub fn two_disks(vm_name: &str, roles: Roles, system_bytes: u64, data_bytes: u64) -> Self {
+        let disk_plans = vec![DiskPlan::system(system_bytes), DiskPlan::data(data_bytes)];
+        Self { roles, vm_name: vm_name.to_owned(), disk_plans, volume_dir: None }
+    }
+}
+
+/// A disk of the VM.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    /// VMware's device key.
+    pub key: i32,
+    /// `disk-<key>`.
+    pub disk_id: String,
+    /// Size in bytes.
+    pub capacity_bytes: u64,
+    /// Where things are on it.
+    pub layout: DiskLayout,
+}
+
+/// Where everything lies.
+pub(super) struct Files {
+    dir: PathBuf,
+    binaries: PathBuf,
+    disks: Vec<Disk>,
+    public: SocketAddr,
+    local_nbd: SocketAddr,
+    oma: SocketAddr,
+    volume_daemon: SocketAddr,
+    agent: SocketAddr,
+}
+
+impl Files {
+    pub(super) fn make(dir: &Path) -> Result<Self, WorldError> {
+        for folder in ["hub", "run", "agent", "vcenter", "cloudstack", "by-id", "images", "log"] {
+            let path = dir.join(folder);
+            std::fs::create_dir_all(&path).map_err(WorldError::file("make", &path))?;
+        }
+        let files = Self {
+            dir: dir.to_owned(),
+            binaries: binaries()?,
+            disks: Vec::new(),
+            public: free_port()?,
+            local_nbd: free_port()?,
+            oma: free_port()?,
+            volume_daemon: free_port()?,
+            agent: free_port()?,
+        };
+        for (name, text) in [("vcenter.password", "VMware1!"), ("api.key", "lab-api-key"), ("secret.key", "lab-secret-key")] {
+            files.write(name, text)?;
+        }
+        Ok(files)
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn disks(&self) -> &[Disk] {
+        &self.disks
+    }
+
+    pub(super) fn ready(&self) -> PathBuf {
+        self.dir.join("lab-ready.json")
+    }
+
+    pub(super) fn agent_config(&self) -> PathBuf {
+        self.dir.join("vma.toml")
+    }
+
+    pub(super) fn hub_address(&self) -> String {
+        self.public.to_string()
+    }
+
+    pub(super) fn hub_url(&self) -> String {
+        format!("http://{}", self.oma)
+    }
+
+    pub(super) fn password(&self) -> String {
+        self.text_path("vcenter.password")
+    }
+
+    pub(super) fn api_key(&self) -> String {
+        self.text_path("api.key")
+    }
+
+    pub(super) fn secret_key(&self) -> String {
+        self.text_path("secret.key")
+    }
+
+    pub(super) fn retained(&self, vm_snapshot: &str, disk_key: i32) -> PathBuf {
+        self.dir.join("vcenter/retained").join(format!("{vm_snapshot}-{disk_key}.raw"))
+    }
+
+    pub(super) fn operator(&self) -> Operator {
+        Operator::new(self.binaries.join("migratekit"), self.hub_url(), self.dir.join("hub/operator.token"))
+    }
+
+    /// Builds the images and writes what the simulators are to simulate.
+    pub(super) fn write_lab(&mut self, plan: &super::WorldPlan) -> Result<(), WorldError> {
+        let mut disks = Vec::new();
+        for (index, disk_plan) in plan.disk_plans.iter().enumerate() {
+            let image = self.dir.join("images").join(format!("{}-{index}.raw", plan.vm_name));
+            let layout = disk_image::build(&image, disk_plan).map_err(WorldError::simulator("disk image"))?;
+            let key = FIRST_DISK_KEY + i32::try_from(index).unwrap_or(0);
+            let capacity_bytes = disk_plan.capacity_bytes;
+            self.disks.push(Disk { key, disk_id: format!("disk-{key}"), capacity_bytes, layout });
+            disks.push(json!({ "image": image, "capacity_bytes": 0 }));
+        }
+        let nics = [json!({ "network": "VM Network" }), json!({ "network": "dv-production" })];
+        let vm = json!({ "name": plan.vm_name, "folder": "prod", "disks": disks, "nics": nics });
+        let config = json!({
+            "vcenter": {
+                "state_dir": self.dir.join("vcenter"),
+                "username": VCENTER_USER,
+                "password": "VMware1!",
+                "retain_frozen": true,
+                "vms": [vm],
+            },
+            "cloudstack": {
+                "state_dir": self.dir.join("cloudstack"),
+                "by_id_dir": self.dir.join("by-id"),
+                "api_key": "lab-api-key",
+                "secret_key": "lab-secret-key",
+            },
+        });
+        self.write("lab.json", &config.to_string())
+    }
+
+    /// Writes the hub's and the agent's configuration.
+    pub(super) fn write_hub(&self, database: Option<&MariaDbServer>) -> Result<(), WorldError> {
+        let dir = self.dir.display();
+        let database = match database {
+            None => format!("kind = \"sqlite\"\npath = \"{dir}/hub/hub.sqlite\"\n"),
+            Some(server) => {
+                let config = server.database(DATABASE).map_err(WorldError::simulator("database"))?;
+                toml::to_string(&config).map_err(WorldError::simulator("database configuration"))?
+            }
+        };
+        let hub = format!(
+            "[database]\n{database}\n\
+             [gateway]\nlisten = \"{public}\"\nlocal_nbd_listen = \"{nbd}\"\nstate_dir = \"{dir}/hub\"\nrun_dir = \"{dir}/run\"\n\n\
+             [volume_daemon]\nlisten = \"{volumes}\"\nstate_dir = \"{dir}/hub\"\nby_id_dir = \"{dir}/by-id\"\n\n\
+             [oma]\nlisten = \"{oma}\"\nstate_dir = \"{dir}/hub\"\nrun_dir = \"{dir}/run\"\nvolume_daemon_url = \"http://{volumes}\"\n",
+            public = self.public,
+            nbd = self.local_nbd,
+            volumes = self.volume_daemon,
+            oma = self.oma,
+        );
+        self.write("hub.toml", &hub)?;
+        let agent =
+            format!("hub = \"{}\"\nstate_dir = \"{dir}/agent\"\nlisten = \"{}\"\n", self.public, self.agent);
+        self.write("vma.toml", &agent)
+    }
+
+    pub(super) fn start_lab(&self) -> Result<Process, WorldError> {
+        let (config, ready) = (self.text_path("lab.json"), self.ready());
+        let ready = ready.to_string_lossy();
+        let arguments = ["serve", "--config", &config, "--ready", &ready];
+        Process::start("lab", &self.binaries.join("lab"), &arguments, &self.dir.join("log/lab.log"))
+    }
+
+    pub(super) fn start_role(&self, role: &str) -> Result<Process, WorldError> {
+        let config = self.text_path("hub.toml");
+        self.start_migratekit(role, &[role, "--config", &config])
+    }
+
+    pub(super) fn start_agent(&self) -> Result<Process, WorldError> {
+        let config = self.text_path("vma.toml");
+        self.start_migratekit("vma", &["vma", "--config", &config])
+    }
+
+    fn start_migratekit(&self, name: &str, arguments: &[&str]) -> Result<Process, WorldError> {
+        let log = self.dir.join("log").join(format!("{name}.log"));
+        Process::start(name, &self.binaries.join("migratekit"), arguments, &log)
+    }
+
+    pub(super) fn gateway_is_up(&self) -> bool {
+        self.dir.join("run/gateway.sock").exists() && std::net::TcpStream::connect(self.public).is_ok()
+    }
+
+    pub(super) async fn volume_daemon_is_up(&self, http: &reqwest::Client) -> bool {
+        let url = format!("http://{}/health", self.volume_daemon);
+        http.get(url).send().await.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    fn text_path(&self, name: &str) -> String {
+        self.dir.join(name).to_string_lossy().into_owned()
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<(), WorldError> {
+        let path = self.dir.join(name);
+        runtime::private_file::write(&path, text.as_bytes()).map_err(WorldError::file("write", &path))
+    }
+}
+
+/// The folder the product's binary is in: beside this program, or one up when this is a test.
+fn binaries() -> Result<PathBuf, WorldError> {
+    let own = std::env::current_exe().map_err(WorldError::file("find", Path::new("this program")))?;
+    let mut folder = own.parent().unwrap_or(Path::new(".")).to_owned();
+    if folder.ends_with("deps") {
+        folder.pop();
+    }
+    Ok(folder)
+}
+
+/// A port nobody listens on at the moment.
+fn free_port() -> Result<SocketAddr, WorldError> {
+    let place = Path::new("a loopback port");
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(WorldError::file("bind", place))?;
+    listener.local_addr().map_err(WorldError::file("bind", place))
+}

@@ -1,0 +1,160 @@
+//! Runs that are stopped or fail: whatever happens, no vm_snapshot and no session stays.
+
+use std::sync::Arc;
+
+use api::vma::RunPhase;
+use block::{BlockDevice, Fault, FaultDevice, FaultPlan, MemoryDevice};
+use lab::vcenter::{Effect, FaultRule};
+use model::FailureKind;
+
+use crate::site::{SIZES, Site, dirty, export_name, soon};
+
+fn hanging_reads() -> FaultRule {
+    FaultRule { method: "/folder".to_owned(), what: Effect::Hang, count: u64::MAX, skip: 6 }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_while_bytes_move_removes_the_vm_snapshot() {
+    let site = Site::start().await;
+    site.write_everywhere(1);
+    let (request, _devices) = site.first_run("job-1").await;
+    site.sim.inject(hanging_reads());
+    site.start_until(&request, RunPhase::Copying).await;
+    assert_eq!(site.vm_snapshot_names(), ["migratekit-job-1"]);
+    let early = site.client.release_run("job-1").await.unwrap_err();
+    assert_eq!(early.kind(), FailureKind::Conflict, "what is not copied cannot be released");
+    let run = soon("the stop", site.client.cancel_run("job-1")).await.unwrap();
+    assert_eq!((run.phase, run.error), (RunPhase::Cancelled, None));
+    assert!(site.vm_snapshot_names().is_empty());
+    assert!(!site.config.run_folder("job-1").exists(), "its files are gone");
+    site.sim.clear_injections();
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_while_the_vm_snapshot_is_taken_removes_it_too() {
+    let site = Site::start().await;
+    let (request, _devices) = site.first_run("job-1").await;
+    site.start_until(&request, RunPhase::Copied).await;
+    site.client.release_run("job-1").await.unwrap();
+    let before = site.sim.calls()["CreateSnapshot_Task"];
+
+    site.sim.set_task_delay(std::time::Duration::from_millis(1500));
+    let again = api::vma::StartRun { job_id: "job-2".to_owned(), ..request };
+    site.client.start_run(&again).await.unwrap();
+    site.until_called("CreateSnapshot_Task", before + 1).await;
+    let run = soon("the stop", site.client.cancel_run("job-2")).await.unwrap();
+    assert_eq!(run.phase, RunPhase::Cancelled);
+    assert!(site.vm_snapshot_names().is_empty(), "it appeared after the stop and stayed");
+    site.sim.set_task_delay(std::time::Duration::ZERO);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_while_change_tracking_is_switched_on_leaves_nothing() {
+    let site = Site::start().await;
+    let (request, _devices) = site.first_run("job-1").await;
+    site.sim.set_task_delay(std::time::Duration::from_millis(700));
+    site.client.start_run(&request).await.unwrap();
+    site.until_called("CreateSnapshot_Task", 1).await;
+    let run = soon("the stop", site.client.cancel_run("job-1")).await.unwrap();
+    assert_eq!(run.phase, RunPhase::Cancelled);
+    assert!(site.vm_snapshot_names().is_empty());
+    site.sim.set_task_delay(std::time::Duration::ZERO);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copied_run_can_still_be_stopped() {
+    let site = Site::start().await;
+    let (request, _devices) = site.first_run("job-1").await;
+    site.start_until(&request, RunPhase::Copied).await;
+    assert_eq!(site.client.cancel_run("job-1").await.unwrap().phase, RunPhase::Cancelled);
+    assert!(site.vm_snapshot_names().is_empty());
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_volume_fails_for_good_and_the_job_can_be_started_again() {
+    let site = Site::start().await;
+    site.write_everywhere(1);
+    let (request, mut devices) = site.first_run("job-1").await;
+    let full = FaultPlan { write_budget_bytes: Some((SIZES[0] / 2, Fault::Full)), ..FaultPlan::default() };
+    let small: Arc<dyn BlockDevice> = Arc::new(FaultDevice::new(Arc::new(MemoryDevice::new(SIZES[0])), full));
+    site.hub.export(&export_name("disk-2000"), &request.disks[0].disk_uuid, small);
+    let run = site.start_until(&request, RunPhase::Failed).await;
+    let problem = run.error.unwrap();
+    assert_eq!((problem.kind, problem.retryable, problem.data_safe), (FailureKind::Exhausted, false, false));
+    assert_eq!(problem.job_id.as_deref(), Some("job-1"));
+    assert!(problem.remedy.is_some());
+    assert!(site.vm_snapshot_names().is_empty());
+
+    devices[0] = dirty(SIZES[0]);
+    site.hub.export(&export_name("disk-2000"), &request.disks[0].disk_uuid, Arc::clone(&devices[0]));
+    let run = site.start_until(&request, RunPhase::Copied).await;
+    site.assert_equal(&run, &devices);
+    site.client.release_run("job-1").await.unwrap();
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_link_may_be_tried_again() {
+    let site = Site::start().await;
+    site.write_everywhere(1);
+    let (request, devices) = site.first_run("job-1").await;
+    site.hub.cut_after_writes(Some(3));
+    let run = site.start_until(&request, RunPhase::Failed).await;
+    let problem = run.error.unwrap();
+    assert_eq!((problem.kind, problem.retryable), (FailureKind::Unavailable, true), "{problem:?}");
+    assert!(site.vm_snapshot_names().is_empty());
+
+    site.hub.cut_after_writes(None);
+    let run = site.start_until(&request, RunPhase::Copied).await;
+    site.assert_equal(&run, &devices);
+    site.client.release_run("job-1").await.unwrap();
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_read_of_the_datastore_fails_the_run() {
+    let site = Site::start().await;
+    site.write_everywhere(1);
+    let (request, _devices) = site.first_run("job-1").await;
+    let what = Effect::CutAfter { bytes: 1000 };
+    site.sim.inject(FaultRule { method: "/folder".to_owned(), what, count: 1, skip: 8 });
+    let run = site.start_until(&request, RunPhase::Failed).await;
+    let problem = run.error.unwrap();
+    assert!(problem.detail.contains("disk-200"), "{problem:?}");
+    assert!(site.vm_snapshot_names().is_empty());
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_agent_removes_what_waits_for_the_hub() {
+    let site = Site::start().await;
+    let (request, _devices) = site.first_run("job-1").await;
+    site.start_until(&request, RunPhase::Copied).await;
+    let (sim_calls, shutdown) = (site.sim.calls(), site.shutdown.clone());
+    assert!(sim_calls["CreateSnapshot_Task"] >= 1);
+    shutdown.cancel();
+    soon("the end of the agent", site.agent).await.unwrap().unwrap();
+    assert!(site.sim.vm_snapshots(crate::site::VM).unwrap().is_empty());
+    assert_eq!(site.sim.session_count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_job_is_answered_with_its_run_and_another_of_the_vm_is_refused() {
+    let site = Site::start().await;
+    let (request, _devices) = site.first_run("job-1").await;
+    let run = site.start_until(&request, RunPhase::Copied).await;
+    let repeated = site.client.start_run(&request).await.unwrap();
+    assert_eq!((repeated.phase, repeated.started_at), (RunPhase::Copied, run.started_at));
+    let other = api::vma::StartRun { job_id: "job-2".to_owned(), ..request.clone() };
+    assert_eq!(site.client.start_run(&other).await.unwrap_err().kind(), FailureKind::Conflict);
+    let sweep = api::vma::VmRequest { vcenter: site.vcenter() };
+    let refused = site.client.remove_vm_snapshots(&request.moref, &sweep).await.unwrap_err();
+    assert_eq!(refused.kind(), FailureKind::Conflict, "its vm_snapshot is in use");
+    assert_eq!(site.client.run("job-9").await.unwrap_err().kind(), FailureKind::NotFound);
+    assert_eq!(site.client.digests("job-1", "disk-9").await.err().unwrap().kind(), FailureKind::NotFound);
+    site.stop().await;
+}

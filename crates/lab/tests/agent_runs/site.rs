@@ -1,0 +1,265 @@
+//! One VM with two disks behind a simulated vCenter, an agent, and the hub it belongs to.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::gateway::{DIGEST_RECORD_BYTES, DigestRecord};
+use api::vma::{ReaderSpec, RunDisk, RunPhase, RunView, SourceVm, StartRun, VcenterConnection, VmRequest, VmaClient};
+use block::{BlockDevice, MemoryDevice};
+use futures::StreamExt;
+use lab::guest::{Guest, Scatter};
+use lab::vcenter::{DiskSpec, VcenterConfig, VcenterSim, VmSpec};
+use model::status::ChangeSource;
+use model::{ChangeId, LEAF_SIZE_BYTES, Secret};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use vma::{VmaConfig, VmaError};
+
+use crate::hub::Hub;
+
+/// Name of the VM.
+pub(crate) const VM: &str = "web01";
+/// Sizes of its disks: the second ends inside a leaf.
+pub(crate) const SIZES: [u64; 2] = [24 << 20, (6 << 20) + 3 * 512];
+/// Longest anything may take here.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// How often a run is looked at.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Everything a test needs.
+pub(crate) struct Site {
+    pub(crate) sim: VcenterSim,
+    pub(crate) hub: Hub,
+    pub(crate) client: VmaClient,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) agent: JoinHandle<Result<(), VmaError>>,
+    pub(crate) config: VmaConfig,
+    _folder: tempfile::TempDir,
+}
+
+/// Waits for what must come.
+pub(crate) async fn soon<F: Future>(what: &str, future: F) -> F::Output {
+    match tokio::time::timeout(DEADLINE, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("waited too long for {what}"),
+    }
+}
+
+/// The VM of these tests.
+pub(crate) fn web_server() -> VmSpec {
+    SIZES.iter().fold(VmSpec::named(VM), |vm, size| vm.with_disk(DiskSpec::empty(*size)))
+}
+
+impl Site {
+    pub(crate) async fn start() -> Self {
+        Self::with(web_server()).await
+    }
+
+    pub(crate) async fn with(vm: VmSpec) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let vcenter = VcenterConfig { state_dir: folder.path().join("vcenter"), vms: vec![vm], ..VcenterConfig::default() };
+        let sim = VcenterSim::start(vcenter).await.unwrap();
+        let mut hub = Hub::start().await;
+        let state_dir = folder.path().join("agent");
+        std::fs::create_dir(&state_dir).unwrap();
+        hub.enrol(&state_dir);
+        let config = VmaConfig {
+            hub: hub.address(),
+            state_dir,
+            listen: ([127, 0, 0, 1], 0).into(),
+            file_roots: Vec::new(),
+            nbd_commands: std::collections::BTreeMap::new(),
+        };
+        let shutdown = CancellationToken::new();
+        let agent = tokio::spawn(vma::run(config.clone(), shutdown.clone()));
+        let control = soon("the control connection", hub.control()).await;
+        let client = VmaClient::new(api::Client::new(Arc::new(control)));
+        Self { sim, hub, client, shutdown, agent, config, _folder: folder }
+    }
+
+    pub(crate) fn guest(&self) -> Guest {
+        self.sim.guest(VM).unwrap()
+    }
+
+    pub(crate) fn vcenter(&self) -> VcenterConnection {
+        let defaults = VcenterConfig::default();
+        VcenterConnection {
+            url: self.sim.url(),
+            username: defaults.username,
+            password: defaults.password,
+            thumbprint: Some(self.sim.sha1_thumbprint().to_owned()),
+            ca_pem: None,
+        }
+    }
+
+    pub(crate) async fn vm(&self) -> SourceVm {
+        let moref = self.sim.moref(VM).unwrap();
+        self.client.vm(&moref, &VmRequest { vcenter: self.vcenter() }).await.unwrap()
+    }
+
+    /// A request that copies every disk for the first time, and its exports: dirty devices, so that nothing is right
+    /// by chance.
+    pub(crate) async fn first_run(&self, job_id: &str) -> (StartRun, Vec<Arc<dyn BlockDevice>>) {
+        let vm = self.vm().await;
+        let mut devices: Vec<Arc<dyn BlockDevice>> = Vec::new();
+        for disk in &vm.disks {
+            let device = dirty(disk.capacity_bytes);
+            self.hub.export(&export_name(&disk.disk_id), &disk.disk_uuid, Arc::clone(&device));
+            devices.push(device);
+        }
+        let disks = vm.disks.iter().map(|disk| RunDisk {
+            disk_id: disk.disk_id.clone(),
+            disk_uuid: disk.disk_uuid.clone(),
+            capacity_bytes: disk.capacity_bytes,
+            export_name: export_name(&disk.disk_id),
+            previous_change_id: None,
+            reader: ReaderSpec::Folder,
+            change_source: ChangeSource::Cbt,
+        });
+        let request = StartRun {
+            job_id: job_id.to_owned(),
+            moref: vm.moref.clone(),
+            instance_uuid: vm.instance_uuid.clone(),
+            vcenter: self.vcenter(),
+            quiesce: false,
+            connections_per_disk: 2,
+            disks: disks.collect(),
+        };
+        (request, devices)
+    }
+
+    /// Starts a run and waits until it is in `phase`.
+    pub(crate) async fn start_until(&self, request: &StartRun, phase: RunPhase) -> RunView {
+        self.client.start_run(request).await.unwrap();
+        self.until(&request.job_id, phase).await
+    }
+
+    /// Waits until a run is in `phase`; one that ends otherwise is a failure.
+    pub(crate) async fn until(&self, job_id: &str, phase: RunPhase) -> RunView {
+        let watched = async {
+            loop {
+                let run = self.client.run(job_id).await.unwrap();
+                let has_ended = matches!(run.phase, RunPhase::Failed | RunPhase::Cancelled | RunPhase::Released);
+                if run.phase == phase {
+                    return run;
+                }
+                assert!(!has_ended, "the run is {:?}: {:?}", run.phase, run.error);
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
+        };
+        soon("the phase of the run", watched).await
+    }
+
+    /// Waits until vCenter was asked `method` that often.
+    pub(crate) async fn until_called(&self, method: &str, times: u64) {
+        let called = async {
+            while self.sim.calls().get(method).copied().unwrap_or_default() < times {
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
+        };
+        soon(method, called).await;
+    }
+
+    /// Fills the disks with some blocks, a few bytes and much nothing.
+    pub(crate) fn write_everywhere(&self, seed: u64) {
+        let guest = self.guest();
+        for (key, size) in keys().zip(SIZES) {
+            let scatter = Scatter { count: 12, seed, range_start_bytes: 0, range_length_bytes: size };
+            guest.scatter(key, scatter).unwrap();
+        }
+        guest.write(2000, (4 << 20) + 12_345, b"one small note").unwrap();
+        guest.write(2001, SIZES[1] - 1, b"!").unwrap();
+    }
+
+    /// What a disk held when the run's vm_snapshot froze it.
+    pub(crate) fn frozen(&self, run: &RunView, disk: usize) -> Vec<u8> {
+        let mut bytes = vec![0; usize::try_from(SIZES[disk]).unwrap()];
+        let key = keys().nth(disk).unwrap();
+        self.guest().read(key, 0, &mut bytes, run.vm_snapshot.as_deref()).unwrap();
+        bytes
+    }
+
+    /// Every replica is what the vm_snapshot froze.
+    pub(crate) fn assert_equal(&self, run: &RunView, devices: &[Arc<dyn BlockDevice>]) {
+        for (disk, device) in devices.iter().enumerate() {
+            assert!(content(&**device) == self.frozen(run, disk), "replica {disk} differs");
+        }
+    }
+
+    pub(crate) fn vm_snapshot_names(&self) -> Vec<String> {
+        self.sim.vm_snapshots(VM).unwrap().into_iter().map(|vm_snapshot| vm_snapshot.name).collect()
+    }
+
+    /// The digests of a copied disk, by leaf.
+    pub(crate) async fn digests(&self, job_id: &str, disk_id: &str) -> Vec<(u64, [u8; 32])> {
+        let mut body = self.client.digests(job_id, disk_id).await.unwrap();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = body.next().await {
+            bytes.extend_from_slice(&chunk.unwrap());
+        }
+        let mut leaves = Vec::new();
+        for record in bytes.chunks(DIGEST_RECORD_BYTES) {
+            let record = DigestRecord::decode(record.try_into().unwrap()).unwrap();
+            let named = record.first_leaf..record.first_leaf + u64::from(record.leaf_count);
+            leaves.extend(named.map(|leaf| (leaf, record.digest)));
+        }
+        leaves.sort_unstable();
+        leaves
+    }
+
+    /// The agent stops and everything it had open at vCenter is closed.
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        soon("the end of the agent", self.agent).await.unwrap().unwrap();
+        assert_eq!(self.sim.session_count(), 0, "sessions are left open");
+    }
+}
+
+/// The request of the next cycle, after the commit of `run`.
+pub(crate) fn next_run(request: &StartRun, run: &RunView, job_id: &str) -> StartRun {
+    let mut next = request.clone();
+    next.job_id = job_id.to_owned();
+    for (disk, view) in next.disks.iter_mut().zip(&run.disks) {
+        disk.previous_change_id = view.change_id.clone();
+        assert!(disk.previous_change_id.is_some(), "{} is not tracked", disk.disk_id);
+    }
+    next
+}
+
+/// The digests of these leaves, computed from the bytes by themselves.
+pub(crate) fn digests_of(bytes: &[u8], leaves: impl Iterator<Item = u64>) -> Vec<(u64, [u8; 32])> {
+    let leaf_bytes = usize::try_from(LEAF_SIZE_BYTES).unwrap();
+    let all: Vec<&[u8]> = bytes.chunks(leaf_bytes).collect();
+    leaves.map(|leaf| (leaf, *blake3::hash(all[usize::try_from(leaf).unwrap()]).as_bytes())).collect()
+}
+
+pub(crate) fn change_ids(run: &RunView) -> Vec<Option<ChangeId>> {
+    run.disks.iter().map(|disk| disk.change_id.clone()).collect()
+}
+
+pub(crate) fn export_name(disk_id: &str) -> String {
+    format!("migration-vol-{disk_id}")
+}
+
+pub(crate) fn dirty(size_bytes: u64) -> Arc<dyn BlockDevice> {
+    Arc::new(MemoryDevice::from_bytes(&vec![0xFF; usize::try_from(size_bytes).unwrap()]))
+}
+
+pub(crate) fn is_untouched(device: &dyn BlockDevice) -> bool {
+    content(device).iter().all(|byte| *byte == 0xFF)
+}
+
+pub(crate) fn content(device: &dyn BlockDevice) -> Vec<u8> {
+    let mut bytes = vec![0; usize::try_from(device.size_bytes()).unwrap()];
+    device.read_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+pub(crate) fn wrong_password() -> Secret {
+    Secret::new("not the password")
+}
+
+fn keys() -> impl Iterator<Item = i32> {
+    2000..
+}

@@ -1,0 +1,38 @@
+//! `/discover` and `/vms`: questions about the source, each in a session of its own with the credentials it brings.
+
+use std::future::Future;
+
+use api::extract::{Json, Path};
+use api::vma::{DiscoverRequest, Inventory, SourceVm, VmRequest};
+use axum::extract::State;
+
+use super::AgentState;
+use crate::error::VmaError;
+use crate::vcenter;
+
+pub(super) async fn discover(Json(request): Json<DiscoverRequest>) -> Result<Json<Inventory>, VmaError> {
+    let asking = async move { vcenter::inventory(&request.vcenter, request.filter.as_deref()).await };
+    to_the_end("discovering", asking).await.map(Json)
+}
+
+pub(super) async fn vm(Path(moref): Path<String>, Json(request): Json<VmRequest>) -> Result<Json<SourceVm>, VmaError> {
+    to_the_end("reading the VM", async move { vcenter::vm(&request.vcenter, &moref).await }).await.map(Json)
+}
+
+pub(super) async fn remove_our_vm_snapshots(
+    State(state): State<AgentState>,
+    Path(moref): Path<String>,
+    Json(request): Json<VmRequest>,
+) -> Result<Json<Vec<String>>, VmaError> {
+    state.runs.refuse_if_busy(&moref)?;
+    let removing = async move { vcenter::remove_our_vm_snapshots(&request.vcenter, &moref).await };
+    to_the_end("removing vm_snapshots", removing).await.map(Json)
+}
+
+/// Goes on when the hub gives up the request, so that the session is always ended: hosts have few.
+async fn to_the_end<T: Send + 'static>(
+    doing: &'static str,
+    work: impl Future<Output = Result<T, VmaError>> + Send + 'static,
+) -> Result<T, VmaError> {
+    tokio::spawn(work).await.map_err(|source| VmaError::Interrupted { doing, source })?
+}

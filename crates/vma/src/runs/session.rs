@@ -1,0 +1,148 @@
+//! A run's session with vCenter, and what the run changes on the VM: it knows what has to be undone, whatever happened.
+//!
+//! A change that has begun is never given up half-way: the request goes on in a task of its own, so that a vm_snapshot
+//! taken for a run that was stopped meanwhile is still found and removed.
+
+use std::future::Future;
+use std::time::Duration;
+
+use api::vma::StartRun;
+use model::id::{VM_SNAPSHOT_PREFIX, vm_snapshot_name};
+use tokio::task::JoinHandle;
+use vsphere::{MoRef, VimSession, VmSnapshotSpec, VsphereError};
+
+use crate::error::VmaError;
+use crate::vcenter;
+
+/// How often the removal of a vm_snapshot is tried before it is left to the next run.
+const REMOVAL_ATTEMPTS: u32 = 5;
+/// The pause between two tries.
+const REMOVAL_PAUSE: Duration = Duration::from_secs(2);
+
+type Change = JoinHandle<Result<Option<MoRef>, VsphereError>>;
+
+/// The source of a run while it is open.
+pub(super) struct RunSession {
+    vim: VimSession,
+    vm: MoRef,
+    /// What this run calls its vm_snapshots: what is named so on this VM is its own.
+    names: [String; 2],
+    vm_snapshot: Option<MoRef>,
+    under_way: Option<Change>,
+    /// A change did not end well: there may be a vm_snapshot that is not noted.
+    may_have_left_one: bool,
+}
+
+impl RunSession {
+    /// Logs in for a run.
+    pub(super) async fn open(request: &StartRun) -> Result<Self, VmaError> {
+        let vim = vcenter::connect(&request.vcenter).await?;
+        let names = [vm_snapshot_name(&request.job_id), format!("{VM_SNAPSHOT_PREFIX}cbt-{}", request.job_id)];
+        let vm = MoRef::vm(&request.moref);
+        Ok(Self { vim, vm, names, vm_snapshot: None, under_way: None, may_have_left_one: false })
+    }
+
+    pub(super) fn vim(&self) -> &VimSession {
+        &self.vim
+    }
+
+    pub(super) fn vm(&self) -> &MoRef {
+        &self.vm
+    }
+
+    /// Switches change tracking on and makes it effective with a vm_snapshot that is removed at once.
+    pub(super) async fn activate_change_tracking(&mut self) -> Result<(), VmaError> {
+        let (vim, vm, name) = (self.vim.clone(), self.vm.clone(), self.names[1].clone());
+        let activating = async move { vim.activate_change_tracking(&vm, &name).await.map(|()| None) };
+        self.change("switching on change tracking", activating).await.map(drop)
+    }
+
+    /// Takes the vm_snapshot; where the guest cannot be quiesced it is crash-consistent. Answers with its reference and
+    /// whether it was quiesced.
+    pub(super) async fn take_vm_snapshot(&mut self, quiesce: bool) -> Result<(MoRef, bool), VmaError> {
+        const DOING: &str = "taking the vm_snapshot";
+        let taken = match self.create_vm_snapshot(quiesce).await {
+            Err(VmaError::Vsphere { source, .. }) if quiesce && is_quiesce_fault(&source) => {
+                let error = source.to_string();
+                tracing::warn!(error, "the guest could not be quiesced: the point in time is crash-consistent");
+                self.create_vm_snapshot(false).await
+            }
+            taken => taken,
+        };
+        let nameless = || VmaError::Invalid { what: "vCenter's answer", reason: "names no vm_snapshot".to_owned() };
+        let vm_snapshot = taken?.ok_or_else(nameless)?;
+        self.vm_snapshot = Some(vm_snapshot.clone());
+        // VMware ignores the wish silently where no tools run; the vm_snapshot itself tells.
+        let listing = self.vim.vm_snapshots(&self.vm).await.map_err(VmaError::vsphere(DOING))?;
+        let is_quiesced = listing.iter().any(|listed| listed.moref == vm_snapshot && listed.is_quiesced);
+        Ok((vm_snapshot, is_quiesced))
+    }
+
+    async fn create_vm_snapshot(&mut self, quiesce: bool) -> Result<Option<MoRef>, VmaError> {
+        let spec = VmSnapshotSpec {
+            name: self.names[0].clone(),
+            description: "taken to replicate this VM; removed when that is done".to_owned(),
+            quiesce,
+        };
+        let (vim, vm) = (self.vim.clone(), self.vm.clone());
+        let taking = async move { vim.create_vm_snapshot(&vm, &spec).await.map(Some) };
+        self.change("taking the vm_snapshot", taking).await
+    }
+
+    async fn change<F>(&mut self, doing: &'static str, work: F) -> Result<Option<MoRef>, VmaError>
+    where
+        F: Future<Output = Result<Option<MoRef>, VsphereError>> + Send + 'static,
+    {
+        let had_left_one = std::mem::replace(&mut self.may_have_left_one, true);
+        let ended = self.under_way.insert(tokio::spawn(work)).await;
+        self.under_way = None;
+        let made = ended.map_err(|source| VmaError::Interrupted { doing, source })?;
+        let made = made.map_err(VmaError::vsphere(doing))?;
+        self.may_have_left_one = had_left_one;
+        Ok(made)
+    }
+
+    /// Removes the vm_snapshot, if there is one.
+    pub(super) async fn remove_vm_snapshot(&mut self) -> Result<(), VmaError> {
+        if let Some(vm_snapshot) = &self.vm_snapshot {
+            let removal = self.vim.remove_vm_snapshot(vm_snapshot).await;
+            removal.map_err(VmaError::vsphere("removing the vm_snapshot"))?;
+            self.vm_snapshot = None;
+        }
+        if self.may_have_left_one {
+            let names = &self.names;
+            vcenter::sweep(&self.vim, &self.vm, |name| names.iter().any(|own| own == name)).await?;
+            self.may_have_left_one = false;
+        }
+        Ok(())
+    }
+
+    /// Waits for a change under way, removes the vm_snapshot with patience, and logs out.
+    pub(super) async fn close(mut self) {
+        if let Some(change) = self.under_way.take()
+            && let Ok(Ok(Some(vm_snapshot))) = change.await
+        {
+            self.vm_snapshot = Some(vm_snapshot);
+        }
+        for attempt in 1..=REMOVAL_ATTEMPTS {
+            let Err(error) = self.remove_vm_snapshot().await else { break };
+            if attempt == REMOVAL_ATTEMPTS {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, vm = self.vm.id(), "the vm_snapshot stays; the next run of this VM removes it");
+                break;
+            }
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                attempt,
+                "the vm_snapshot could not be removed yet"
+            );
+            tokio::time::sleep(REMOVAL_PAUSE).await;
+        }
+        vcenter::disconnect(&self.vim).await;
+    }
+}
+
+/// Faults of a vm_snapshot whose guest could not be quiesced; hosts also say so with the general `SnapshotFault`.
+fn is_quiesce_fault(error: &VsphereError) -> bool {
+    error.fault().is_some_and(|fault| fault.is_quiesce_failure() || fault.is("SnapshotFault"))
+}
