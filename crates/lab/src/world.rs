@@ -6,6 +6,7 @@ mod operator;
 mod process;
 mod setup;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -101,6 +102,24 @@ impl World {
     #[must_use]
     pub fn hub_address(&self) -> String {
         self.files.hub_address()
+    }
+
+    /// Address of the hub's API on its own machine: `http://127.0.0.1:port`.
+    #[must_use]
+    pub fn hub_url(&self) -> String {
+        self.files.hub_url()
+    }
+
+    /// The hub's plain NBD port for tools on its own machine.
+    #[must_use]
+    pub fn local_nbd_address(&self) -> SocketAddr {
+        self.files.local_nbd_address()
+    }
+
+    /// The socket the hub's gateway is controlled through.
+    #[must_use]
+    pub fn gateway_socket(&self) -> PathBuf {
+        self.files.dir().join("run/gateway.sock")
     }
 
     /// Pairs an agent with the hub: code, enrolment, approval; then starts it and waits until it is connected.
@@ -211,6 +230,14 @@ impl World {
         Ok(volumes.as_array().cloned().unwrap_or_default())
     }
 
+    /// What the simulated CloudStack counts: volumes, VMs, attachments, pending jobs, requests.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn cloudstack_state(&self) -> Result<Value, WorldError> {
+        self.get(&format!("{}/lab/state", self.addresses.cloudstack_admin)).await
+    }
+
     /// Posts to the laboratory endpoint of the vCenter.
     ///
     /// # Errors
@@ -225,6 +252,16 @@ impl World {
     /// It refuses.
     pub async fn cloudstack_admin(&self, path: &str, body: &Value) -> Result<Value, WorldError> {
         self.post(&format!("{}{path}", self.addresses.cloudstack_admin), body).await
+    }
+
+    /// Undoes what was injected into the vCenter: faults are forgotten, requests that hang go on.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn clear_vcenter_faults(&self) -> Result<(), WorldError> {
+        let url = format!("{}/lab/faults", self.addresses.vcenter_admin);
+        let answer = self.http.delete(&url).send().await.map_err(WorldError::http(&url))?;
+        answer.error_for_status().map(|_| ()).map_err(WorldError::http(&url))
     }
 
     /// Where the content a removed vm_snapshot had frozen is kept.

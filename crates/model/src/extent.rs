@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn normalise_joins_what_touches_and_keeps_gaps() {
-        let cases: [(&[(u64, u64)], &[(u64, u64)]); 4] = [
+        type Pairs = &'static [(u64, u64)];
+        let cases: [(Pairs, Pairs); 4] = [
             (&[], &[]),
             (&[(0, 0), (5, 0)], &[]),
             (&[(4, 4), (0, 4)], &[(0, 8)]),

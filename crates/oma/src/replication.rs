@@ -11,8 +11,8 @@ mod provision;
 mod saga;
 mod view;
 
-use api::oma::replications::{Accepted, ReplicationPlan, RequestedType, StartReplication};
 use api::Problem;
+use api::oma::replications::{Accepted, ReplicationPlan, RequestedType, StartReplication};
 use joblog::{NewJob, StepError};
 use model::FailureKind;
 use model::id::replication_job_id;
@@ -95,7 +95,8 @@ fn merged(vm_name: &str, blockers: Vec<Problem>) -> Option<Problem> {
     if others.is_empty() {
         return Some(first);
     }
-    let detail = format!("{vm_name} cannot be replicated for {} reasons; the first: {}", others.len() + 1, first.detail);
+    let detail =
+        format!("{vm_name} cannot be replicated for {} reasons; the first: {}", others.len() + 1, first.detail);
     Some(Problem { detail, evidence: Some(format!("also: {}", others.join("; "))), ..first })
 }
 

@@ -73,7 +73,9 @@ fn is_root(path: &str) -> bool {
         [.., "src", "lib.rs" | "main.rs"] | [.., "build.rs"] => true,
         [.., "src", "bin", _] => true,
         // Each file right under tests/, benches/, examples/ and fuzz_targets/ is a crate of its own.
-        [.., "tests" | "benches" | "examples" | "fuzz_targets", _] => !path.contains("/src/"),
+        // So is each folder there that has a main.rs.
+        [.., "tests" | "benches" | "examples" | "fuzz_targets", _]
+        | [.., "tests" | "benches" | "examples", _, "main.rs"] => !path.contains("/src/"),
         _ => false,
     }
 }
@@ -139,6 +141,8 @@ mod tests {
             ("crates/a/tests/walk.rs", "//! Walk.\n#[path = \"../../e/src/server.rs\"]\nmod server;\n"),
             ("crates/e/src/lib.rs", "//! E.\n"),
             ("crates/e/src/server.rs", "//! S.\n"),
+            ("crates/e/tests/long/main.rs", "//! M.\nmod part;\n"),
+            ("crates/e/tests/long/part.rs", "//! P.\n"),
         ];
         assert_eq!(check(&tree), Vec::<String>::new());
     }

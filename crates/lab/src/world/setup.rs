@@ -10,6 +10,7 @@ use super::operator::Operator;
 use super::process::Process;
 use crate::guest::disk_image::{self, DiskLayout, DiskPlan};
 use crate::mariadb::MariaDbServer;
+use crate::vcenter::VmSpec;
 
 /// The account at the simulated vCenter.
 pub(super) const VCENTER_USER: &str = "administrator@vsphere.local";
@@ -49,6 +50,10 @@ pub struct WorldPlan {
     pub disk_plans: Vec<DiskPlan>,
     /// Makes the simulated CloudStack place the replica volumes elsewhere (a small file system, for one).
     pub volume_dir: Option<PathBuf>,
+    /// Further VMs of the simulated vCenter.
+    pub more_vms: Vec<VmSpec>,
+    /// Further accounts of the simulated CloudStack, in the form of its configuration file.
+    pub more_accounts: Vec<serde_json::Value>,
 }
 
 impl WorldPlan {
@@ -56,7 +61,14 @@ impl WorldPlan {
     #[must_use]
     pub fn two_disks(vm_name: &str, roles: Roles, system_bytes: u64, data_bytes: u64) -> Self {
         let disk_plans = vec![DiskPlan::system(system_bytes), DiskPlan::data(data_bytes)];
-        Self { roles, vm_name: vm_name.to_owned(), disk_plans, volume_dir: None }
+        Self {
+            roles,
+            vm_name: vm_name.to_owned(),
+            disk_plans,
+            volume_dir: None,
+            more_vms: Vec::new(),
+            more_accounts: Vec::new(),
+        }
     }
 }
 
@@ -127,6 +139,10 @@ impl Files {
         self.public.to_string()
     }
 
+    pub(super) fn local_nbd_address(&self) -> SocketAddr {
+        self.local_nbd
+    }
+
     pub(super) fn hub_url(&self) -> String {
         format!("http://{}", self.oma)
     }
@@ -163,20 +179,22 @@ impl Files {
             disks.push(json!({ "image": image, "capacity_bytes": 0 }));
         }
         let nics = [json!({ "network": "VM Network" }), json!({ "network": "dv-production" })];
-        let vm = json!({ "name": plan.vm_name, "folder": "prod", "disks": disks, "nics": nics });
+        let mut vms = vec![json!({ "name": plan.vm_name, "folder": "prod", "disks": disks, "nics": nics })];
+        vms.extend(plan.more_vms.iter().map(|vm| json!(vm)));
         let config = json!({
             "vcenter": {
                 "state_dir": self.dir.join("vcenter"),
                 "username": VCENTER_USER,
                 "password": "VMware1!",
                 "retain_frozen": true,
-                "vms": [vm],
+                "vms": vms,
             },
             "cloudstack": {
                 "state_dir": self.dir.join("cloudstack"),
                 "by_id_dir": self.dir.join("by-id"),
                 "api_key": "lab-api-key",
                 "secret_key": "lab-secret-key",
+                "accounts": plan.more_accounts,
             },
         });
         self.write("lab.json", &config.to_string())

@@ -177,7 +177,7 @@ impl Client {
             return Err(NbdError::OutOfRange { offset, length, size_bytes });
         }
         let minimum = self.block_sizes().minimum;
-        if offset % u64::from(minimum) != 0 || length % u64::from(minimum) != 0 {
+        if !offset.is_multiple_of(minimum.into()) || !length.is_multiple_of(minimum.into()) {
             return Err(NbdError::Unaligned { offset, length, minimum });
         }
         Ok(())

@@ -303,7 +303,7 @@ pub fn decode_status(payload: &[u8], offset: u64, extended: bool) -> Result<(u32
     let announced = if extended { Some(input.u32()?) } else { None };
     let descriptor_bytes = if extended { 16 } else { 8 };
     let descriptors = input.rest();
-    if descriptors.is_empty() || descriptors.len() % descriptor_bytes != 0 {
+    if descriptors.is_empty() || !descriptors.len().is_multiple_of(descriptor_bytes) {
         return Err(malformed);
     }
     let count = descriptors.len() / descriptor_bytes;

@@ -59,7 +59,6 @@ impl ExportSource for Exports {
 pub struct Served {
     pub uri: NbdUri,
     pub folder: TempDir,
-    pub options: ServeOptions,
     accepting: JoinHandle<()>,
 }
 
@@ -72,21 +71,20 @@ impl Served {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("server.sock");
         let listener = UnixListener::bind(&path).unwrap();
-        let (exports, kept): (Arc<dyn ExportSource>, _) = (Arc::new(exports), options.clone());
+        let exports: Arc<dyn ExportSource> = Arc::new(exports);
         let accepting = tokio::spawn(async move {
             loop {
                 let (reader, writer) = listener.accept().await.unwrap().0.into_split();
                 tokio::spawn(serve_halves(reader, writer, Arc::clone(&exports), options.clone()));
             }
         });
-        Self { uri: NbdUri::unix(&path, ""), folder, options: kept, accepting }
+        Self { uri: NbdUri::unix(&path, ""), folder, accepting }
     }
 
     pub async fn tcp(exports: Exports) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let uri = NbdUri::tcp("127.0.0.1", listener.local_addr().unwrap().port(), "");
         let (exports, options): (Arc<dyn ExportSource>, _) = (Arc::new(exports), ServeOptions::default());
-        let kept = options.clone();
         let accepting = tokio::spawn(async move {
             loop {
                 let (stream, _peer) = listener.accept().await.unwrap();
@@ -95,7 +93,7 @@ impl Served {
                 tokio::spawn(serve_halves(reader, writer, Arc::clone(&exports), options.clone()));
             }
         });
-        Self { uri, folder: tempfile::tempdir().unwrap(), options: kept, accepting }
+        Self { uri, folder: tempfile::tempdir().unwrap(), accepting }
     }
 
     pub fn uri(&self) -> String {
@@ -167,7 +165,7 @@ pub async fn must(program: &str, arguments: &[&str]) -> Said {
 pub struct Peer {
     pub uri: NbdUri,
     pub child: Child,
-    pub folder: TempDir,
+    _folder: TempDir,
 }
 
 impl Peer {
@@ -205,7 +203,7 @@ impl Peer {
             }
         };
         tokio::time::timeout(PROGRAM_TIMEOUT, ready).await.expect("its socket answers in time");
-        Self { uri: NbdUri::unix(&socket, ""), child, folder }
+        Self { uri: NbdUri::unix(&socket, ""), child, _folder: folder }
     }
 }
 

@@ -66,8 +66,10 @@ fn the_one<'a>(inventory: &'a Inventory, wanted: &str) -> Result<&'a SourceVm, P
     let named: Vec<&SourceVm> = inventory.vms.iter().filter(|vm| vm.name == wanted).collect();
     match named.as_slice() {
         [vm] => Ok(vm),
-        [] => Err(Problem::new(FailureKind::NotFound, format!("there is no VM {wanted:?} in {}", inventory.vcenter_name))
-            .remedy("see `migratekit vm discover`; names are compared exactly")),
+        [] => {
+            Err(Problem::new(FailureKind::NotFound, format!("there is no VM {wanted:?} in {}", inventory.vcenter_name))
+                .remedy("see `migratekit vm discover`; names are compared exactly"))
+        }
         several => {
             let paths: Vec<&str> = several.iter().map(|vm| vm.path.as_str()).collect();
             Err(Problem::new(FailureKind::Invalid, format!("{} VMs are called {wanted:?}", several.len()))
@@ -93,7 +95,11 @@ mod tests {
         let inventory = Inventory {
             vcenter_name: "vc".into(),
             api_version: "6.5".into(),
-            vms: vec![vm("vm-1", "web", "/DC0/vm/a/web"), vm("vm-2", "web", "/DC0/vm/b/web"), vm("vm-3", "db", "/DC0/vm/db")],
+            vms: vec![
+                vm("vm-1", "web", "/DC0/vm/a/web"),
+                vm("vm-2", "web", "/DC0/vm/b/web"),
+                vm("vm-3", "db", "/DC0/vm/db"),
+            ],
         };
         for (wanted, expected) in [
             ("vm-2", Ok("vm-2")),

@@ -17,7 +17,7 @@ use store::vm_replication_contexts::VmContext;
 use super::facts::agent_of;
 use super::provision::ProvisionedDisk;
 use super::saga::{plan_of, set_status};
-use super::{failed, step_failure, Params};
+use super::{Params, failed, step_failure};
 use crate::inventory::vcenter;
 use crate::state::OmaState;
 

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use super::proof::Proof;
 use super::provision::ProvisionedDisk;
 use super::saga::plan_of;
-use super::{defect, failed, Params};
+use super::{Params, defect, failed};
 use crate::error::OmaError;
 use crate::state::OmaState;
 

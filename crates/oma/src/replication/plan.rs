@@ -78,8 +78,12 @@ fn planned(disk: &DiskFacts, replication_type: ReplicationType) -> PlannedDisk {
     let usable = has_committed_replica(disk).then(|| disk.committed.clone()).flatten();
     let (previous_change_id, reason) = match (replication_type, usable) {
         (ReplicationType::Initial, _) => (None, "everything allocated is copied".to_owned()),
-        (ReplicationType::Incremental, Some(id)) => (Some(id), "what changed since the last commit is copied".to_owned()),
-        (ReplicationType::Incremental, None) => (None, "it has no committed replica: everything allocated is copied".to_owned()),
+        (ReplicationType::Incremental, Some(id)) => {
+            (Some(id), "what changed since the last commit is copied".to_owned())
+        }
+        (ReplicationType::Incremental, None) => {
+            (None, "it has no committed replica: everything allocated is copied".to_owned())
+        }
         (ReplicationType::Compare, Some(id)) => (Some(id), "everything is read, what differs is written".to_owned()),
         (ReplicationType::Compare, None) => (None, "it has no committed replica: everything is copied".to_owned()),
     };
@@ -103,7 +107,8 @@ fn standing_blockers(facts: &Facts) -> Vec<Problem> {
                 .job(job),
         );
     }
-    if matches!(facts.status, ContextStatus::FailedOverTest | ContextStatus::FailedOverLive | ContextStatus::Completed) {
+    if matches!(facts.status, ContextStatus::FailedOverTest | ContextStatus::FailedOverLive | ContextStatus::Completed)
+    {
         blockers.push(
             Problem::new(FailureKind::Conflict, format!("{name} is {}", facts.status))
                 .remedy("end the failover first: its volumes are in use by the VM in CloudStack"),
@@ -127,9 +132,8 @@ fn standing_blockers(facts: &Facts) -> Vec<Problem> {
         );
     }
     if !facts.has_target {
-        blockers.push(
-            Problem::new(FailureKind::Conflict, "there is no CloudStack target").remedy("migratekit target add"),
-        );
+        blockers
+            .push(Problem::new(FailureKind::Conflict, "there is no CloudStack target").remedy("migratekit target add"));
     }
     blockers
 }
@@ -141,9 +145,12 @@ fn disk_blockers(facts: &Facts) -> Vec<Problem> {
     let too_small = facts.disks.iter().filter_map(|disk| {
         let size = disk.volume_size_bytes.filter(|size| *size < disk.capacity_bytes)?;
         Some(
-            Problem::new(FailureKind::Invalid, format!("the replica volume of {} is smaller than the disk", disk.disk_id))
-                .evidence(format!("volume {size} bytes, disk {} bytes", disk.capacity_bytes))
-                .remedy("resize the volume in CloudStack to at least the disk's size, or tear the replica down"),
+            Problem::new(
+                FailureKind::Invalid,
+                format!("the replica volume of {} is smaller than the disk", disk.disk_id),
+            )
+            .evidence(format!("volume {size} bytes, disk {} bytes", disk.capacity_bytes))
+            .remedy("resize the volume in CloudStack to at least the disk's size, or tear the replica down"),
         )
     });
     too_small.collect()
@@ -157,7 +164,12 @@ fn source_blockers(facts: &Facts, seen: &SourceVm) -> Vec<Problem> {
         .filter(|finding| finding.severity == FindingSeverity::Blocker)
         .map(|finding| {
             Problem::new(FailureKind::Conflict, finding.message.clone())
-                .evidence(finding.disk_id.clone().map_or_else(|| finding.code.clone(), |disk| format!("{} on {disk}", finding.code)))
+                .evidence(
+                    finding
+                        .disk_id
+                        .clone()
+                        .map_or_else(|| finding.code.clone(), |disk| format!("{} on {disk}", finding.code)),
+                )
                 .remedy(finding.remedy.clone())
         })
         .collect();

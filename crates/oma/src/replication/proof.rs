@@ -41,7 +41,11 @@ pub(super) async fn run(state: &OmaState, context: &StepContext) -> StepResult {
         let report = state.gateway().verify(&export, query, digests).await.map_err(failed)?;
         let verification = DiskVerification { disk_id: disk.disk_id.clone(), report };
         equal(&verification)?;
-        tracing::info!(disk = disk.disk_id, leaves = verification.report.leaves_verified, "source and replica are equal");
+        tracing::info!(
+            disk = disk.disk_id,
+            leaves = verification.report.leaves_verified,
+            "source and replica are equal"
+        );
         proven.push(verification);
     }
     output(&Proof { run, disks: proven })

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use store::vm_disks::{VmDisk, VolumeLink};
 
 use super::saga::plan_of;
-use super::{defect, failed, step_failure, Params};
+use super::{Params, defect, failed, step_failure};
 use crate::state::OmaState;
 
 /// How long one look at an operation may wait for it to end, in seconds.
@@ -84,8 +84,11 @@ async fn volume(
 async fn attached(state: &OmaState, params: &Params, volume_uuid: &str) -> Result<DeviceView, StepError> {
     match state.volumes().device(volume_uuid).await {
         Ok(device) if device.operation_mode == OperationMode::Failover => {
-            return Err(StepError::new(FailureKind::Conflict, format!("volume {volume_uuid} belongs to a failed-over VM"))
-                .remedy("end the failover first"));
+            return Err(StepError::new(
+                FailureKind::Conflict,
+                format!("volume {volume_uuid} belongs to a failed-over VM"),
+            )
+            .remedy("end the failover first"));
         }
         Ok(device) if device.linux_state == LinuxState::Present => return Ok(device),
         Ok(_) => {}
@@ -118,7 +121,8 @@ where
         if operation.status == OperationStatus::Completed {
             return Ok(operation);
         }
-        let problem = operation.error.ok_or_else(|| defect(format!("operation {} failed without a reason", operation.id)))?;
+        let problem =
+            operation.error.ok_or_else(|| defect(format!("operation {} failed without a reason", operation.id)))?;
         if !problem.kind.is_transient() || attempt >= MAX_OPERATION_ATTEMPTS {
             return Err(step_failure(problem));
         }
@@ -127,10 +131,12 @@ where
 }
 
 fn checked(row: &VmDisk, device: DeviceView) -> Result<ProvisionedDisk, StepError> {
-    let absent = || StepError::new(FailureKind::Unavailable, format!("volume {} shows no device here", device.volume_uuid));
+    let absent =
+        || StepError::new(FailureKind::Unavailable, format!("volume {} shows no device here", device.volume_uuid));
     let device_path = device.device_path.clone().ok_or_else(absent)?;
     if device.size_bytes < *row.capacity_bytes {
-        let message = format!("{device_path} has {} bytes, {} has {}", device.size_bytes, row.disk_id, *row.capacity_bytes);
+        let message =
+            format!("{device_path} has {} bytes, {} has {}", device.size_bytes, row.disk_id, *row.capacity_bytes);
         return Err(StepError::new(FailureKind::Invalid, message)
             .remedy("resize the volume in CloudStack to at least the disk's size, or tear the replica down"));
     }

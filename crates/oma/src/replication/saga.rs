@@ -10,7 +10,7 @@ use model::status::ReplicationStatus;
 
 use super::facts::{AskSource, gather};
 use super::provision::ProvisionedDisk;
-use super::{copy, failed, finish, merged, plan, proof, provision, step_failure, Params};
+use super::{Params, copy, failed, finish, merged, plan, proof, provision, step_failure};
 use crate::state::OmaState;
 
 /// Shares of the whole: nearly all of the time goes into moving and re-reading bytes.
@@ -76,9 +76,14 @@ async fn export(state: &OmaState, context: &StepContext) -> StepResult {
             capacity_bytes: disk.capacity_bytes,
         };
         let export = state.volumes().create_export(&request).await.map_err(failed)?;
-        store::replication_jobs::set_export(state.store(), &params.job_id, &export.export_name, Some(&disk.device_path))
-            .await
-            .map_err(failed)?;
+        store::replication_jobs::set_export(
+            state.store(),
+            &params.job_id,
+            &export.export_name,
+            Some(&disk.device_path),
+        )
+        .await
+        .map_err(failed)?;
         exports.push(export);
     }
     output(&exports)
