@@ -15,8 +15,6 @@ pub struct OmaConfig {
     pub state_dir: PathBuf,
     /// Where the sockets to the other processes of the hub are.
     pub run_dir: PathBuf,
-    /// DNS names and addresses agents and operators reach this hub by: they go into its certificate.
-    pub server_names: Vec<String>,
     /// Where the volume daemon answers.
     pub volume_daemon_url: String,
     /// Name of this process in the job log's leases; must differ between processes that share a database.
@@ -29,7 +27,6 @@ impl Default for OmaConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 8082)),
             state_dir: PathBuf::from("/var/lib/migratekit"),
             run_dir: PathBuf::from("/run/migratekit"),
-            server_names: Vec::new(),
             volume_daemon_url: "http://127.0.0.1:8090".to_owned(),
             instance_name: "oma".to_owned(),
         }

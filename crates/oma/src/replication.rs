@@ -23,7 +23,7 @@ use crate::error::OmaError;
 use crate::state::OmaState;
 
 pub use saga::REPLICATION;
-pub use view::{progress, replication_view};
+pub use view::{progress, replication_view, view_of_job};
 
 /// What a replication's job remembers.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -59,7 +59,8 @@ impl OmaState {
         sagas: impl FnOnce(RunnerBuilder, &Self) -> Result<RunnerBuilder, JobError>,
     ) -> Result<Self, OmaError> {
         let now = OffsetDateTime::now_utc();
-        let identity = HubIdentity::open(&config.state_dir, &config.server_names, now)?;
+        // Only the CA is used here; the server certificate and its names are the gateway's.
+        let identity = HubIdentity::open(&config.state_dir, &[], now)?;
         let sealing =
             SealingKey::load_or_create(&config.state_dir.join(SEALING_KEY_FILE)).map_err(OmaError::Sealing)?;
         let volumes = HttpTransport::tcp(&config.volume_daemon_url, None, None)

@@ -76,8 +76,7 @@ impl Hub {
     pub(crate) fn enrol(&self, folder: &Path) {
         let key = AgentKey::load_or_create_pending(folder).unwrap();
         let public_key = csr::verified_key(&key.csr("vma-test").unwrap()).unwrap();
-        let record =
-            PairingRecord { enrollment_id: "e-1".to_owned(), vma_name: "vma-test".to_owned(), public_key };
+        let record = PairingRecord { enrollment_id: "e-1".to_owned(), vma_name: "vma-test".to_owned(), public_key };
         let now = OffsetDateTime::now_utc();
         let issued = issue_agent_certificate(self.identity.ca(), &record, AGENT_VALIDITY, now).unwrap();
         let ca_pem = self.identity.ca().certificate_pem();

@@ -92,11 +92,8 @@ async fn wrong_credentials_and_an_unexpected_certificate_are_told_apart() {
     assert_eq!(site.client.discover(&discovery).await.unwrap_err().kind(), FailureKind::Unauthenticated);
     let discovery = DiscoverRequest { vcenter: pinned.vcenter, filter: None };
     assert_eq!(site.client.discover(&discovery).await.unwrap_err().kind(), FailureKind::Forbidden);
-    let trusted = api::vma::VcenterConnection {
-        thumbprint: None,
-        ca_pem: Some(site.sim.ca_pem().to_owned()),
-        ..site.vcenter()
-    };
+    let trusted =
+        api::vma::VcenterConnection { thumbprint: None, ca_pem: Some(site.sim.ca_pem().to_owned()), ..site.vcenter() };
     let discovery = DiscoverRequest { vcenter: trusted, filter: None };
     assert_eq!(site.client.discover(&discovery).await.unwrap().vms.len(), 1);
     site.stop().await;

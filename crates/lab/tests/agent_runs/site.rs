@@ -58,7 +58,8 @@ impl Site {
 
     pub(crate) async fn with(vm: VmSpec) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let vcenter = VcenterConfig { state_dir: folder.path().join("vcenter"), vms: vec![vm], ..VcenterConfig::default() };
+        let vcenter =
+            VcenterConfig { state_dir: folder.path().join("vcenter"), vms: vec![vm], ..VcenterConfig::default() };
         let sim = VcenterSim::start(vcenter).await.unwrap();
         let mut hub = Hub::start().await;
         let state_dir = folder.path().join("agent");

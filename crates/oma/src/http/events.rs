@@ -21,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 
 use crate::error::OmaError;
 use crate::http::{job_view, jobs};
+use crate::replication;
 use crate::state::OmaState;
 
 /// Listeners at once: each holds a queue's reader and reads rows for what it hears.
@@ -216,6 +217,9 @@ impl Listener {
         if let Some(mut record) = self.state.store().load(job_id).await? {
             record.job.percent_complete = percent_complete.unwrap_or(record.job.percent_complete);
             self.pending.push_back(HubEvent::Job(Box::new(job_view::job(&record.job))));
+            if let Some(view) = replication::view_of_job(&self.state, &record.job).await? {
+                self.pending.push_back(HubEvent::Replication(Box::new(view)));
+            }
         }
         Ok(())
     }

@@ -3,12 +3,12 @@
 use api::Problem;
 use api::oma::replications::{ReplicationProgress, ReplicationView};
 use api::vma::RunView;
-use joblog::{JobFilter, JobStore};
+use joblog::{JobFilter, JobRow, JobStore};
 use model::status::Transitions;
 use store::replication_jobs::ReplicationJob;
 
-use super::facts;
 use super::proof::Proof;
+use super::{REPLICATION, facts};
 use crate::error::OmaError;
 use crate::state::OmaState;
 
@@ -37,6 +37,20 @@ pub fn replication_view(row: ReplicationJob, tracking_id: Option<String>) -> Rep
         created_at: *row.created_at,
         started_at: row.started_at.map(|at| *at),
         completed_at: row.completed_at.map(|at| *at),
+    }
+}
+
+/// The replication a job is for, if it is one.
+///
+/// # Errors
+/// The database fails.
+pub async fn view_of_job(state: &OmaState, job: &JobRow) -> Result<Option<ReplicationView>, OmaError> {
+    match (&job.external_job_id, job.job_type == REPLICATION.job_type) {
+        (Some(id), true) => {
+            let row = store::replication_jobs::by_id(state.store(), id).await?;
+            Ok(Some(replication_view(row, Some(job.id.clone()))))
+        }
+        _ => Ok(None),
     }
 }
 

@@ -86,7 +86,6 @@ impl Hub {
             listen: "127.0.0.1:0".parse().unwrap(),
             state_dir: folder.path().join("state"),
             run_dir: folder.path().join("run"),
-            server_names: vec!["hub.example".to_owned()],
             ..OmaConfig::default()
         };
         std::fs::create_dir_all(&config.state_dir).unwrap();
