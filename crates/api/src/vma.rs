@@ -190,7 +190,7 @@ pub enum ReaderSpec {
     },
     /// A raw file the agent can see.
     File {
-        /// Its path; must lie under a folder the agent's configuration allows.
+        /// Its path, with the places of [`ReaderSpec::Nbd`]; must lie under a folder the agent's configuration allows.
         path: String,
     },
 }

@@ -4,6 +4,7 @@
 mod error;
 mod operator;
 mod process;
+pub mod proof;
 mod setup;
 
 use std::net::SocketAddr;
@@ -167,6 +168,21 @@ impl World {
         self.hub_is_up().await
     }
 
+    /// Kills a hub role at once, as `kill -9` does; [`Self::restart_role`] brings it back.
+    ///
+    /// # Errors
+    /// There is no such role.
+    pub fn kill_role(&mut self, role: &str) -> Result<(), WorldError> {
+        let absent = || WorldError::Answer { what: role.to_owned(), reason: "no such role runs here".to_owned() };
+        self.hub.iter_mut().find(|process| process.name() == role).ok_or_else(absent)?.kill();
+        Ok(())
+    }
+
+    /// Kills the agent at once, as `kill -9` does; [`Self::start_agent`] brings it back.
+    pub fn kill_agent(&mut self) {
+        drop(self.agent.take());
+    }
+
     /// Tells the hub about vCenter and CloudStack.
     ///
     /// # Errors
@@ -262,6 +278,37 @@ impl World {
         let url = format!("{}/lab/faults", self.addresses.vcenter_admin);
         let answer = self.http.delete(&url).send().await.map_err(WorldError::http(&url))?;
         answer.error_for_status().map(|_| ()).map_err(WorldError::http(&url))
+    }
+
+    /// Lets `calls` reads of datastore files through and holds every further one: a copy stops in its middle until
+    /// [`Self::release_reads`].
+    ///
+    /// # Errors
+    /// The simulator refuses.
+    pub async fn hold_reads_after(&self, calls: u64) -> Result<(), WorldError> {
+        let rule = json!({ "method": "/folder", "what": { "effect": "hold" }, "skip": calls });
+        self.vcenter_admin("/lab/faults", &rule).await.map(|_| ())
+    }
+
+    /// Forgets every injected fault of the vCenter; held reads go on.
+    ///
+    /// # Errors
+    /// The simulator refuses.
+    pub async fn release_reads(&self) -> Result<(), WorldError> {
+        let url = format!("{}/lab/faults", self.addresses.vcenter_admin);
+        let answer = self.http.delete(&url).send().await.map_err(WorldError::http(&url))?;
+        answer.error_for_status().map_err(WorldError::http(&url)).map(|_| ())
+    }
+
+    /// Gets a path of the hub's API (`/api/v1/…`) with the operator's token.
+    ///
+    /// # Errors
+    /// It does not answer, or refuses.
+    pub async fn api(&self, path: &str) -> Result<Value, WorldError> {
+        let url = format!("{}{path}", self.files.hub_url());
+        let request = self.http.get(&url).bearer_auth(self.files.operator_token()?);
+        let answer = request.send().await.map_err(WorldError::http(&url))?;
+        answer.error_for_status().map_err(WorldError::http(&url))?.json().await.map_err(WorldError::http(&url))
     }
 
     /// Where the content a removed vm_snapshot had frozen is kept.

@@ -11,7 +11,10 @@ use crate::cli::Cli;
 fn main() -> ExitCode {
     // A provider that is installed already (a second call in one process) is as good as ours.
     let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return cli::usage(&error),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return cli::failure::Failure::from(error).report(cli.output),

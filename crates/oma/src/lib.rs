@@ -17,9 +17,12 @@ pub mod origin;
 pub mod router;
 pub mod state;
 
+mod failure;
 mod inventory;
+mod operations;
 mod replication;
 mod targets;
+mod teardown;
 
 mod throttle;
 
@@ -72,5 +75,6 @@ pub async fn serve(state: OmaState, front: Front, shutdown: CancellationToken) -
 
 /// Every kind of job this process runs.
 fn register_sagas(builder: RunnerBuilder, state: &OmaState) -> Result<RunnerBuilder, JobError> {
-    builder.register(&replication::REPLICATION, std::sync::Arc::new(state.clone()))
+    let context = std::sync::Arc::new(state.clone());
+    builder.register(&replication::REPLICATION, context.clone())?.register(&teardown::TEARDOWN, context)
 }

@@ -13,8 +13,8 @@ mod view;
 
 use api::Problem;
 use api::oma::replications::{Accepted, ReplicationPlan, RequestedType, StartReplication};
+use api::vma::ReaderSpec;
 use joblog::{NewJob, StepError};
-use model::FailureKind;
 use model::id::replication_job_id;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -36,6 +36,9 @@ pub struct Params {
     pub requested: RequestedType,
     /// Whether to quiesce.
     pub quiesce: bool,
+    /// How the agent reads the disks.
+    #[serde(default)]
+    pub reader: Option<ReaderSpec>,
 }
 
 /// What a replication would do now, without doing it.
@@ -64,6 +67,7 @@ pub async fn start(state: &OmaState, request: &StartReplication) -> Result<Accep
         vm_context_id: request.vm_context_id.clone(),
         requested: request.replication_type,
         quiesce: request.quiesce,
+        reader: request.reader.clone(),
     };
     let operation = format!("replicate {} ({})", facts.vm_name, plan.replication_type);
     let job = NewJob::new(REPLICATION.job_type, operation, &params)
@@ -98,25 +102,4 @@ fn merged(vm_name: &str, blockers: Vec<Problem>) -> Option<Problem> {
     let detail =
         format!("{vm_name} cannot be replicated for {} reasons; the first: {}", others.len() + 1, first.detail);
     Some(Problem { detail, evidence: Some(format!("also: {}", others.join("; "))), ..first })
-}
-
-/// A problem as a step's failure; the operator reads the same words in both places.
-fn step_failure(problem: Problem) -> StepError {
-    let mut message = problem.detail.clone();
-    for more in [&problem.evidence, &problem.cause].into_iter().flatten() {
-        message.push_str(&format!(": {more}"));
-    }
-    let mut error = StepError::new(problem.kind, message);
-    error.remedy = problem.remedy;
-    error
-}
-
-/// Any error of the control plane as a step's failure.
-fn failed(error: impl Into<OmaError>) -> StepError {
-    step_failure(error.into().into_problem())
-}
-
-/// A failure that is nobody's fault but ours.
-fn defect(message: impl Into<String>) -> StepError {
-    StepError::new(FailureKind::Internal, message)
 }

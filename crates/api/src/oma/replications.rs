@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use crate::gateway::VerifyReport;
 use crate::problem::Problem;
-use crate::vma::RunView;
+use crate::vma::{ReaderSpec, RunView};
 
 /// What an operator asks for; `auto` chooses from what is known of the disks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -36,6 +36,9 @@ pub struct StartReplication {
     /// Whether to quiesce the guest's file systems; where tools do not run it is crash-consistent and said so.
     #[serde(default)]
     pub quiesce: bool,
+    /// How the agent reads the disks; datastore ranges when absent.
+    #[serde(default)]
+    pub reader: Option<ReaderSpec>,
 }
 
 /// 202: long work was accepted.

@@ -61,7 +61,7 @@ pub(crate) async fn read(
         return (StatusCode::UNAUTHORIZED, challenge).into_response();
     };
     let mut cut = None;
-    match lab.injections.take(RULE_NAME) {
+    match lab.injections.take_or_hold(RULE_NAME).await {
         Some(Effect::CutAfter { bytes }) => cut = Some(bytes),
         Some(effect) => return injected(&lab, effect).await,
         None => {}

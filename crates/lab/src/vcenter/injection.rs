@@ -40,6 +40,8 @@ pub enum Effect {
         /// Bytes sent before the connection ends.
         bytes: u64,
     },
+    /// Every matching call waits until rules are cleared and is then answered as usual. Such a rule is never used up.
+    Hold,
 }
 
 /// An injected rule.
@@ -127,11 +129,39 @@ impl Injections {
             return None;
         }
         let effect = rule.what.clone();
+        if effect == Effect::Hold {
+            return Some(effect);
+        }
         rule.count = rule.count.saturating_sub(1);
         if rule.count == 0 {
             rules.remove(at);
         }
         Some(effect)
+    }
+
+    /// Like [`Self::take`]; a call that is held waits here first and goes on without an effect.
+    pub(crate) async fn take_or_hold(&self, method: &str) -> Option<Effect> {
+        match self.take(method) {
+            Some(Effect::Hold) => {
+                self.until_released(method).await;
+                None
+            }
+            effect => effect,
+        }
+    }
+
+    async fn until_released(&self, method: &str) {
+        loop {
+            let cleared = self.cleared.notified();
+            tokio::pin!(cleared);
+            // Entered before looking: rules that are cleared meanwhile are not missed.
+            cleared.as_mut().enable();
+            let holds = |rule: &FaultRule| rule.method == method && rule.what == Effect::Hold;
+            if !self.rules.lock().iter().any(holds) {
+                return;
+            }
+            cleared.await;
+        }
     }
 
     /// How often each method was called so far.
@@ -153,6 +183,27 @@ mod tests {
         assert_eq!(taken, [None, Some(what.clone()), Some(what), None]);
         assert_eq!(injections.take("Login"), None);
         assert_eq!(injections.calls()["QueryChangedDiskAreas"], 4);
+    }
+
+    #[tokio::test]
+    async fn held_calls_go_on_when_the_rules_are_cleared() {
+        let injections = std::sync::Arc::new(Injections::default());
+        injections.add(FaultRule { method: "/folder".to_owned(), what: Effect::Hold, count: 1, skip: 1 });
+        assert_eq!(injections.take_or_hold("/folder").await, None, "the first is let through");
+        let held: Vec<_> = (0..2)
+            .map(|_| {
+                let injections = std::sync::Arc::clone(&injections);
+                tokio::spawn(async move { injections.take_or_hold("/folder").await })
+            })
+            .collect();
+        while injections.calls()["/folder"] < 3 {
+            tokio::task::yield_now().await;
+        }
+        assert!(held.iter().all(|call| !call.is_finished()));
+        injections.clear();
+        for call in held {
+            assert_eq!(call.await.unwrap(), None);
+        }
     }
 
     #[test]

@@ -167,6 +167,13 @@ impl Files {
         Operator::new(self.binaries.join("migratekit"), self.hub_url(), self.dir.join("hub/operator.token"))
     }
 
+    /// The operator's API token.
+    pub(super) fn operator_token(&self) -> Result<String, WorldError> {
+        let path = self.dir.join("hub/operator.token");
+        let text = std::fs::read_to_string(&path).map_err(WorldError::file("read", &path))?;
+        Ok(text.trim().to_owned())
+    }
+
     /// Builds the images and writes what the simulators are to simulate.
     pub(super) fn write_lab(&mut self, plan: &super::WorldPlan) -> Result<(), WorldError> {
         let mut disks = Vec::new();
@@ -204,14 +211,14 @@ impl Files {
     pub(super) fn write_hub(&self, database: Option<&MariaDbServer>) -> Result<(), WorldError> {
         let dir = self.dir.display();
         let database = match database {
-            None => format!("kind = \"sqlite\"\npath = \"{dir}/hub/hub.sqlite\"\n"),
+            None => format!("[database]\nkind = \"sqlite\"\npath = \"{dir}/hub/hub.sqlite\"\n"),
             Some(server) => {
                 let config = server.database(DATABASE).map_err(WorldError::simulator("database"))?;
-                toml::to_string(&config).map_err(WorldError::simulator("database configuration"))?
+                toml::to_string(&json!({ "database": config })).map_err(WorldError::simulator("database configuration"))?
             }
         };
         let hub = format!(
-            "[database]\n{database}\n\
+            "{database}\n\
              [gateway]\nlisten = \"{public}\"\nlocal_nbd_listen = \"{nbd}\"\nstate_dir = \"{dir}/hub\"\nrun_dir = \"{dir}/run\"\n\n\
              [volume_daemon]\nlisten = \"{volumes}\"\nstate_dir = \"{dir}/hub\"\nby_id_dir = \"{dir}/by-id\"\n\n\
              [oma]\nlisten = \"{oma}\"\nstate_dir = \"{dir}/hub\"\nrun_dir = \"{dir}/run\"\nvolume_daemon_url = \"http://{volumes}\"\n",

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use api::vma::{DiscoverRequest, RunPhase, StartRun, SyncMode};
+use api::vma::{DiscoverRequest, ReaderSpec, RunPhase, StartRun, SyncMode};
 use block::{BlockDevice, MemoryDevice};
 use lab::guest::Scatter;
 use lab::vcenter::{DiskSpec, Effect, FaultRule, VmSpec};
 use model::LEAF_SIZE_BYTES;
+use vma::config::NbdCommand;
 
 use crate::site::{SIZES, Site, VM, change_ids, digests_of, next_run, web_server};
 
@@ -177,6 +178,38 @@ async fn a_release_that_vcenter_refuses_is_repeated() {
     site.stop().await;
 }
 
+/// Ends unless the password file holds the password and is private, then serves a copy of the disk.
+const SERVE: &str = r#"test "$(cat "$1")" = 'VMware1!' && test "$(stat -c %a "$1")" = 600 &&
+    exec nbdkit --foreground --exit-with-parent --readonly --unix "$0" file "$2""#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_of_the_agents_configuration_serves_the_disks() {
+    let paths = std::env::var_os("PATH").unwrap();
+    let is_installed = std::env::split_paths(&paths).any(|folder| folder.join("nbdkit").is_file());
+    assert!(is_installed, "nbdkit not found: apt-get install nbdkit");
+    let site = Site::with_command(web_server(), |folder| {
+        let image = folder.join("{disk_id}.raw").display().to_string();
+        let arguments = ["-c", SERVE, "{socket}", "{password_file}", &image];
+        Some(NbdCommand { program: "sh".to_owned(), arguments: arguments.map(str::to_owned).to_vec() })
+    })
+    .await;
+    site.write_everywhere(1);
+    let (mut request, devices) = site.first_run("job-1").await;
+    for (disk, key) in request.disks.iter_mut().zip(2000..) {
+        disk.reader = ReaderSpec::NbdCommand { name: "serve".to_owned() };
+        let image = site.folder.path().join(format!("{}.raw", disk.disk_id));
+        site.guest().materialise(key, None, &image).unwrap();
+    }
+    let run = site.start_until(&request, RunPhase::Copied).await;
+    site.assert_equal(&run, &devices);
+    assert_eq!(site.sim.folder_bytes(), 0, "nothing was read from the datastore");
+    assert!(run.disks[0].reason.as_deref().is_some_and(|reason| reason.contains("nbd")));
+    site.client.release_run("job-1").await.unwrap();
+    assert!(!site.config.run_folder("job-1").exists(), "the password file is gone");
+    assert_eq!(site.client.health().await.unwrap().nbd_commands, ["serve"]);
+    site.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_huge_empty_disk_takes_little_memory_and_time() {
     const SIZE_BYTES: u64 = 100 << 30;
@@ -201,7 +234,7 @@ async fn a_huge_empty_disk_takes_little_memory_and_time() {
             capacity_bytes: SIZE_BYTES,
             export_name: "huge".to_owned(),
             previous_change_id: None,
-            reader: api::vma::ReaderSpec::Folder,
+            reader: ReaderSpec::Folder,
             change_source: model::status::ChangeSource::Cbt,
         }],
     };

@@ -1,6 +1,7 @@
 //! One VM with two disks behind a simulated vCenter, an agent, and the hub it belongs to.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use model::status::ChangeSource;
 use model::{ChangeId, LEAF_SIZE_BYTES, Secret};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use vma::config::NbdCommand;
 use vma::{VmaConfig, VmaError};
 
 use crate::hub::Hub;
@@ -35,7 +37,7 @@ pub(crate) struct Site {
     pub(crate) shutdown: CancellationToken,
     pub(crate) agent: JoinHandle<Result<(), VmaError>>,
     pub(crate) config: VmaConfig,
-    _folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 /// Waits for what must come.
@@ -57,6 +59,11 @@ impl Site {
     }
 
     pub(crate) async fn with(vm: VmSpec) -> Self {
+        Self::with_command(vm, |_| None).await
+    }
+
+    /// With the NBD command `serve` that is made for a folder.
+    pub(crate) async fn with_command(vm: VmSpec, command: impl FnOnce(&Path) -> Option<NbdCommand>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let vcenter =
             VcenterConfig { state_dir: folder.path().join("vcenter"), vms: vec![vm], ..VcenterConfig::default() };
@@ -70,13 +77,13 @@ impl Site {
             state_dir,
             listen: ([127, 0, 0, 1], 0).into(),
             file_roots: Vec::new(),
-            nbd_commands: std::collections::BTreeMap::new(),
+            nbd_commands: command(folder.path()).map(|command| ("serve".to_owned(), command)).into_iter().collect(),
         };
         let shutdown = CancellationToken::new();
         let agent = tokio::spawn(vma::run(config.clone(), shutdown.clone()));
         let control = soon("the control connection", hub.control()).await;
         let client = VmaClient::new(api::Client::new(Arc::new(control)));
-        Self { sim, hub, client, shutdown, agent, config, _folder: folder }
+        Self { sim, hub, client, shutdown, agent, config, folder }
     }
 
     pub(crate) fn guest(&self) -> Guest {

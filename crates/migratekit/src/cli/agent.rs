@@ -6,10 +6,16 @@ use api::Client;
 use api::oma::agents::{AgentAuditEntry, AgentView, PairingCode};
 use api::page::Page;
 use clap::Subcommand;
+use model::FailureKind;
+use model::status::EnrollmentStatus;
 
+use super::clock::{ago, stamp};
 use super::failure::Failure;
-use super::hub::Context;
-use super::output::{message, or_dash, show, table, time};
+use super::hub::{Context, escape, unknown};
+use super::output::{hint, or_dash, show, table, yes_no};
+
+/// Characters of a fingerprint that tell agents apart in a list.
+const SHORT_FINGERPRINT: usize = 16;
 
 /// What can be done with agents.
 #[derive(Subcommand)]
@@ -56,8 +62,8 @@ pub async fn run(context: &Context, command: AgentCommand) -> Result<ExitCode, F
 
 async fn pair(context: &Context, client: &Client) -> Result<(), Failure> {
     let code: PairingCode = client.post("/api/v1/agents/pairing-codes", &()).await?;
-    show(context.output, &code, |code| format!("{}\nvalid until {} UTC", code.code, time(Some(code.expires_at))))?;
-    message(&format!("next, beside vCenter: migratekit enroll --config /etc/migratekit/vma.toml --code {}", code.code));
+    show(context.output, &code, |code| format!("{}\nvalid until {}", code.code, stamp(Some(code.expires_at))))?;
+    hint(context.output, "next, beside vCenter: migratekit enroll --config /etc/migratekit/vma.toml (it asks for the code)");
     Ok(())
 }
 
@@ -67,21 +73,35 @@ async fn agents(client: &Client) -> Result<Page<AgentView>, Failure> {
 
 async fn list(context: &Context, client: &Client) -> Result<(), Failure> {
     show(context.output, &agents(client).await?, |page| {
-        table(
-            ["ID", "NAME", "STATUS", "CONNECTED", "LAST SEEN", "VERSION", "FINGERPRINT"],
+        let agents = table(
+            ["NAME", "STATUS", "CONNECTED", "LAST SEEN", "VERSION", "FINGERPRINT", "ID"],
             page.items.iter().map(|agent| {
                 [
-                    agent.enrollment_id.clone(),
                     agent.vma_name.clone(),
                     agent.status.to_string(),
-                    if agent.connected { "yes" } else { "no" }.to_owned(),
-                    time(agent.last_seen_at),
+                    yes_no(agent.connected),
+                    ago(agent.last_seen_at),
                     agent.vma_version.clone(),
-                    agent.fingerprint.clone(),
+                    format!("{}…", agent.fingerprint.chars().take(SHORT_FINGERPRINT).collect::<String>()),
+                    agent.enrollment_id.clone(),
                 ]
             }),
-        )
+        );
+        format!("{agents}{}", waiting(&page.items))
     })
+}
+
+/// Those that wait for the operator, with everything the decision needs.
+fn waiting(agents: &[AgentView]) -> String {
+    let waiting = agents.iter().filter(|agent| agent.status == EnrollmentStatus::AwaitingApproval);
+    waiting
+        .map(|agent| {
+            format!(
+                "\n\n{} waits for approval\n  fingerprint: {}\n  compare it with what the agent shows, then: migratekit agent approve {}",
+                agent.vma_name, agent.fingerprint, agent.enrollment_id
+            )
+        })
+        .collect()
 }
 
 async fn decide(context: &Context, client: &Client, agent: &str, verb: &str) -> Result<(), Failure> {
@@ -93,13 +113,14 @@ async fn decide(context: &Context, client: &Client, agent: &str, verb: &str) -> 
         [] => agent.to_owned(),
         several => {
             return Err(Failure::new(
-                model::FailureKind::Invalid,
+                FailureKind::Invalid,
                 format!("{agent:?} stands for {} agents", several.len()),
             )
             .remedy("type more of the enrolment id; see `migratekit agent list`"));
         }
     };
-    let view: AgentView = client.post(&format!("/api/v1/agents/{id}/{verb}"), &()).await?;
+    let decided = client.post(&format!("/api/v1/agents/{}/{verb}", escape(&id)), &()).await;
+    let view: AgentView = decided.map_err(|error| unknown(error, "see `migratekit agent list`"))?;
     show(context.output, &view, |view| format!("{} ({}): {}", view.vma_name, view.enrollment_id, view.status))
 }
 
@@ -110,7 +131,7 @@ async fn audit(context: &Context, client: &Client) -> Result<(), Failure> {
             ["WHEN", "EVENT", "AGENT", "FROM", "BY"],
             page.items.iter().map(|entry| {
                 [
-                    time(Some(entry.created_at)),
+                    stamp(Some(entry.created_at)),
                     entry.event_type.to_string(),
                     or_dash(entry.enrollment_id.as_deref()),
                     entry.source_ip.clone(),

@@ -7,6 +7,7 @@ use clap_complete::Shell;
 
 use super::Cli;
 use super::failure::Failure;
+use super::output::data;
 
 /// Which shell.
 #[derive(Args)]
@@ -19,8 +20,9 @@ pub struct CompletionArgs {
 /// Prints them to standard output.
 ///
 /// # Errors
-/// None at present.
+/// Standard output cannot be written.
 pub fn run(args: &CompletionArgs) -> Result<ExitCode, Failure> {
-    clap_complete::generate(args.shell, &mut Cli::command(), "migratekit", &mut std::io::stdout());
-    Ok(ExitCode::SUCCESS)
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "migratekit", &mut script);
+    data(String::from_utf8_lossy(&script).trim_end()).map(|_reader| ExitCode::SUCCESS)
 }

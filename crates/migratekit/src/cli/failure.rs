@@ -7,6 +7,8 @@ use model::FailureKind;
 
 use super::output::OutputFormat;
 
+/// Exit code of a command that was interrupted, as shells report it.
+pub const INTERRUPTED: u8 = 130;
 /// Exit code when a check (a target's prerequisites, a VM's preflight, a dry run) found a blocker.
 pub const CHECK_FAILED: u8 = 9;
 
@@ -18,6 +20,44 @@ impl Failure {
     /// A failure of `kind` that says `detail`.
     pub fn new(kind: FailureKind, detail: impl Into<String>) -> Self {
         Self(Box::new(Problem::new(kind, detail)))
+    }
+
+    /// An error of another crate, with everything below it.
+    pub fn of(kind: FailureKind, error: &dyn std::error::Error, remedy: Option<&str>) -> Self {
+        let mut problem = Problem::from_error(kind, error);
+        problem.remedy = remedy.map(str::to_owned);
+        Self(Box::new(problem))
+    }
+
+    /// With what to do about it, unless whoever failed said so.
+    pub fn advise(mut self, remedy: &str) -> Self {
+        self.0.remedy.get_or_insert_with(|| remedy.to_owned());
+        self
+    }
+
+    /// With why it happened.
+    pub fn cause(mut self, cause: impl Into<String>) -> Self {
+        self.0.cause = Some(cause.into());
+        self
+    }
+
+    /// With what became of a destination that was being written.
+    pub fn unfinished(self, destination: &str) -> Self {
+        match self.0.evidence.clone() {
+            Some(seen) => self.evidence(format!("{seen}; {destination} is incomplete")),
+            None => self.evidence(format!("{destination} is incomplete")),
+        }
+    }
+
+    /// With what was seen.
+    pub fn evidence(mut self, evidence: impl Into<String>) -> Self {
+        self.0.evidence = Some(evidence.into());
+        self
+    }
+
+    /// What kind it is.
+    pub fn kind(&self) -> FailureKind {
+        self.0.kind
     }
 
     /// With what to do about it.

@@ -22,13 +22,15 @@ const DEFAULT_TOKEN_FILE: &str = "/var/lib/migratekit/operator.token";
 #[command(next_help_heading = "Hub")]
 pub struct HubArgs {
     /// Address of the hub: http://127.0.0.1:8082 on its own machine, https://HOST from elsewhere.
-    #[arg(long, global = true, env = "MIGRATEKIT_HUB", default_value = "http://127.0.0.1:8082")]
+    #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:8082")]
+    #[arg(env = "MIGRATEKIT_HUB", hide_env_values = true)]
     hub: String,
     /// File with the operator's token.
-    #[arg(long, global = true, env = "MIGRATEKIT_TOKEN_FILE", default_value = DEFAULT_TOKEN_FILE)]
+    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_TOKEN_FILE)]
+    #[arg(env = "MIGRATEKIT_TOKEN_FILE", hide_env_values = true)]
     token_file: PathBuf,
     /// CA certificate of the hub (PEM); needed with https.
-    #[arg(long, global = true, env = "MIGRATEKIT_CA_FILE")]
+    #[arg(long, global = true, value_name = "FILE", env = "MIGRATEKIT_CA_FILE", hide_env_values = true)]
     ca_file: Option<PathBuf>,
 }
 
@@ -47,7 +49,7 @@ impl Context {
     /// When the token or the CA certificate cannot be read.
     pub fn client(&self) -> Result<Client, Failure> {
         let token = read_secret(&self.hub.token_file, "the operator's token")
-            .map_err(|failure| failure.remedy("run this on the hub as root, or name a copy with --token-file"))?;
+            .map_err(|failure| failure.advise("run this on the hub as root, or name a copy with --token-file"))?;
         let tls = match (&self.hub.ca_file, self.hub.hub.starts_with("https://")) {
             (Some(file), _) => Some(trust(file)?),
             (None, true) => {
@@ -57,7 +59,7 @@ impl Context {
             (None, false) => None,
         };
         let transport = HttpTransport::tcp(&self.hub.hub, Some(token), tls)
-            .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?;
+            .map_err(|error| Failure::of(FailureKind::Invalid, &error, Some("write --hub http://HOST:PORT or https://HOST")))?;
         Ok(Client::new(Arc::new(transport)))
     }
 }
@@ -79,7 +81,7 @@ fn trust(file: &Path) -> Result<rustls::ClientConfig, Failure> {
 /// When the file cannot be read or is empty.
 pub fn read_secret(path: &Path, what: &str) -> Result<Secret, Failure> {
     let secret = Secret::from_file(path).map_err(|error| {
-        Failure::new(FailureKind::Invalid, format!("cannot read {what} from {}: {error}", path.display()))
+        Failure::new(FailureKind::Invalid, format!("cannot read {what} from {}", path.display())).cause(error.to_string())
     })?;
     if secret.expose().is_empty() {
         return Err(Failure::new(FailureKind::Invalid, format!("{} is empty; it must hold {what}", path.display())));
@@ -87,12 +89,31 @@ pub fn read_secret(path: &Path, what: &str) -> Result<Secret, Failure> {
     Ok(secret)
 }
 
+/// Reads CA certificates.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn read_ca(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Failure::new(FailureKind::Invalid, format!("cannot read the CA certificates from {}", path.display()))
+            .cause(error.to_string())
+            .remedy("name a PEM file that this user may read")
+    })
+}
+
 /// The context of a VM named by name or id.
 ///
 /// # Errors
 /// The hub's problem.
 pub async fn vm_context(client: &Client, vm: &str) -> Result<ContextDetail, Failure> {
-    Ok(client.get(&format!("/api/v1/vm-contexts/{}", escape(vm))).await?)
+    let found = client.get(&format!("/api/v1/vm-contexts/{}", escape(vm))).await;
+    found.map_err(|error| unknown(error, "`migratekit vm list` shows the VMs that were added, `migratekit vm add` adds one"))
+}
+
+/// What the hub does not know gets the command that lists what it does know.
+pub fn unknown(error: api::ClientError, remedy: &str) -> Failure {
+    let failure = Failure::from(error);
+    if failure.kind() == FailureKind::NotFound { failure.advise(remedy) } else { failure }
 }
 
 /// Percent-encodes one segment of a path (RFC 3986 §2.3: only unreserved characters stay).

@@ -1,18 +1,25 @@
 //! `migratekit job`: what runs, what ran, its steps and its log.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use api::Client;
 use api::oma::jobs::{JobDetail, JobView, LogEventView};
 use api::page::Page;
 use clap::{Args, Subcommand};
+use model::status::{JobStatus, Transitions};
 
+use super::clock::{ago, stamp, took};
 use super::failure::{Failure, explain};
-use super::hub::{Context, escape};
-use super::output::{OutputFormat, data, or_dash, show, table, time};
+use super::hub::{Context, escape, unknown, vm_context};
+use super::output::{OutputFormat, Reader, data, fields, show, table};
 
 /// Log events asked for at once.
 const LOG_PAGE: usize = 500;
+/// How often a job that runs is asked for news.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
+/// What to say of a job nobody knows.
+const WHICH_JOBS: &str = "see `migratekit job list`";
 
 /// What can be done with jobs.
 #[derive(Subcommand)]
@@ -24,10 +31,13 @@ pub enum JobCommand {
         /// Job id (`job-…`) or JobLog id.
         job: String,
     },
-    /// Print a job's log.
+    /// Print a job's log; as JSON, one event a line.
     Log {
         /// Job id (`job-…`) or JobLog id.
         job: String,
+        /// Go on until the job ends.
+        #[arg(long, short)]
+        follow: bool,
     },
     /// Ask a job to stop; what it did is undone.
     Cancel {
@@ -47,7 +57,7 @@ pub struct ListArgs {
     /// Only with this status: pending, running, completed, failed, cancelled, unwinding, needs_operator.
     #[arg(long)]
     status: Option<String>,
-    /// Only of this VM (context id).
+    /// Only of this VM (name or context id).
     #[arg(long)]
     vm: Option<String>,
     /// Most jobs shown.
@@ -64,19 +74,27 @@ pub async fn run(context: &Context, command: JobCommand) -> Result<ExitCode, Fai
     match command {
         JobCommand::List(args) => list(context, &client, &args).await?,
         JobCommand::Show { job } => {
-            let detail: JobDetail = client.get(&format!("/api/v1/jobs/{}", escape(&job))).await?;
-            show(context.output, &detail, detail_text)?;
+            show(context.output, &detail(&client, &job).await?, detail_text)?;
         }
-        JobCommand::Log { job } => log(context, &client, &job).await?,
+        JobCommand::Log { job, follow } => log(context, &client, &job, follow).await?,
         JobCommand::Cancel { job } => act(context, &client, &job, "cancel").await?,
         JobCommand::Retry { job } => act(context, &client, &job, "retry").await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
+async fn detail(client: &Client, job: &str) -> Result<JobDetail, Failure> {
+    let found = client.get(&format!("/api/v1/jobs/{}", escape(job))).await;
+    found.map_err(|error| unknown(error, WHICH_JOBS))
+}
+
 async fn list(context: &Context, client: &Client, args: &ListArgs) -> Result<(), Failure> {
     let mut path = format!("/api/v1/jobs?limit={}", args.limit);
-    for (name, value) in [("status", &args.status), ("vm", &args.vm)] {
+    let vm = match &args.vm {
+        Some(vm) => Some(vm_context(client, vm).await?.context.context_id),
+        None => None,
+    };
+    for (name, value) in [("status", &args.status), ("vm", &vm)] {
         if let Some(value) = value {
             path.push_str(&format!("&{name}={}", escape(value)));
         }
@@ -84,15 +102,14 @@ async fn list(context: &Context, client: &Client, args: &ListArgs) -> Result<(),
     let page: Page<JobView> = client.get(&path).await?;
     show(context.output, &page, |page| {
         table(
-            ["JOB", "TYPE", "STATUS", "DONE", "BEGUN", "ENDED", "WHAT"],
+            ["JOB", "STATUS", "DONE", "BEGUN", "TOOK", "WHAT"],
             page.items.iter().map(|job| {
                 [
                     job.external_job_id.clone().unwrap_or_else(|| job.id.clone()),
-                    job.job_type.clone(),
                     job.status.to_string(),
                     format!("{:.0} %", job.percent_complete),
-                    time(job.started_at),
-                    time(job.completed_at),
+                    ago(job.started_at),
+                    took(job.started_at, job.completed_at),
                     job.operation.clone(),
                 ]
             }),
@@ -102,56 +119,108 @@ async fn list(context: &Context, client: &Client, args: &ListArgs) -> Result<(),
 
 fn detail_text(detail: &JobDetail) -> String {
     let job = &detail.job;
+    let about = fields([
+        ("what", job.operation.clone()),
+        ("status", format!("{}, {:.0} %", job.status, job.percent_complete)),
+        ("begun", stamp(job.started_at)),
+        ("took", took(job.started_at, job.completed_at)),
+        ("id", job.external_job_id.iter().chain([&job.id]).cloned().collect::<Vec<_>>().join(", ")),
+    ]);
     let steps = table(
-        ["#", "STEP", "KIND", "STATUS", "TRIES", "BEGUN", "ENDED", "ERROR"],
+        ["STEP", "KIND", "STATUS", "TRIES", "BEGUN", "TOOK"],
         detail.steps.iter().map(|step| {
             [
-                step.seq.to_string(),
                 step.name.clone(),
                 step.kind.to_string(),
                 step.status.to_string(),
                 step.attempt.to_string(),
-                time(step.started_at),
-                time(step.completed_at),
-                or_dash(step.error.as_ref().map(|error| error.detail.as_str())),
+                stamp(step.started_at),
+                took(step.started_at, step.completed_at),
             ]
         }),
     );
-    let mut text = format!("{} · {} · {}\n{}\n\n{steps}", job.operation, job.status, job.id, job.job_type);
-    if let Some(error) = &job.error {
-        text.push_str(&format!("\n{}", explain(error)));
-    }
-    text
+    format!("{about}\n\n{steps}{}", errors(detail))
 }
 
-async fn log(context: &Context, client: &Client, job: &str) -> Result<(), Failure> {
+/// The job's error, then those of its steps that say something else.
+fn errors(detail: &JobDetail) -> String {
+    let told = detail.job.error.as_ref();
+    let of_steps = detail.steps.iter().filter_map(|step| Some((step.name.as_str(), step.error.as_ref()?)));
+    let of_steps = of_steps.filter(|(_, error)| told.is_none_or(|told| told.detail != error.detail));
+    let of_steps = of_steps.map(|(step, error)| format!("\n\nstep {step}: {}", explain(error)));
+    let of_job = told.map(|error| format!("\n\n{}", explain(error)));
+    of_job.into_iter().chain(of_steps).collect()
+}
+
+/// Prints what there is; with `follow`, also what comes until the job has ended.
+async fn log(context: &Context, client: &Client, job: &str, follow: bool) -> Result<(), Failure> {
     let mut after = 0;
     loop {
-        let path = format!("/api/v1/jobs/{}/log?after={after}&limit={LOG_PAGE}", escape(job));
-        let page: Page<LogEventView> = client.get(&path).await?;
-        for event in &page.items {
-            match context.output {
-                OutputFormat::Json => data(&serde_json::to_string(event).unwrap_or_default()),
-                OutputFormat::Table => data(&line(event)),
+        // Asked before its log: what it says until then is on the page that follows.
+        let ended = !follow || is_over(detail(client, job).await?.job.status);
+        loop {
+            let path = format!("/api/v1/jobs/{}/log?after={after}&limit={LOG_PAGE}", escape(job));
+            let page: Result<Page<LogEventView>, _> = client.get(&path).await;
+            let page = page.map_err(|error| unknown(error, WHICH_JOBS))?;
+            for event in &page.items {
+                after = event.id;
+                if print_event(context.output, event)? == Reader::HasEnough {
+                    return Ok(());
+                }
             }
-            after = event.id;
+            if page.items.len() < LOG_PAGE {
+                break;
+            }
         }
-        if page.items.len() < LOG_PAGE {
+        if ended {
             return Ok(());
         }
+        tokio::time::sleep(FOLLOW_INTERVAL).await;
+    }
+}
+
+/// A job that waits for an operator says nothing more by itself.
+fn is_over(status: JobStatus) -> bool {
+    status.is_final() || status == JobStatus::NeedsOperator
+}
+
+fn print_event(output: OutputFormat, event: &LogEventView) -> Result<Reader, Failure> {
+    match output {
+        OutputFormat::Json => data(&serde_json::to_string(event).unwrap_or_default()),
+        OutputFormat::Table => data(&line(event)),
     }
 }
 
 fn line(event: &LogEventView) -> String {
     let step = event.step.as_deref().map(|step| format!(" [{step}]")).unwrap_or_default();
-    let attrs = event.attrs.as_object().map(|attrs| {
-        attrs.iter().map(|(name, value)| format!(" {name}={value}")).collect::<String>()
-    });
+    let attrs: String = event.attrs.as_object().into_iter().flatten().map(|(name, value)| attr(name, value)).collect();
     let level = event.level.to_string().to_uppercase();
-    format!("{} {level:5}{step} {}{}", time(Some(event.at)), event.message, attrs.unwrap_or_default())
+    format!("{}  {level:5}{step} {}{attrs}", stamp(Some(event.at)), event.message)
+}
+
+/// A field; quoted only where it would not be seen where it ends.
+fn attr(name: &str, value: &serde_json::Value) -> String {
+    match value.as_str() {
+        Some(text) if !text.is_empty() && !text.contains([' ', '"', '=']) => format!(" {name}={text}"),
+        _ => format!(" {name}={value}"),
+    }
 }
 
 async fn act(context: &Context, client: &Client, job: &str, verb: &str) -> Result<(), Failure> {
-    let view: JobView = client.post(&format!("/api/v1/jobs/{}/{verb}", escape(job)), &()).await?;
+    let done = client.post(&format!("/api/v1/jobs/{}/{verb}", escape(job)), &()).await;
+    let view: JobView = done.map_err(|error| unknown(error, WHICH_JOBS))?;
     show(context.output, &view, |view| format!("{}: {}", view.operation, view.status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn fields_of_an_event_are_quoted_only_where_needed() {
+        assert_eq!(attr("disk", &json!("disk-2000")), " disk=disk-2000");
+        assert_eq!(attr("leaves", &json!(163)), " leaves=163");
+        assert_eq!(attr("why", &json!("no \"room\"")), r#" why="no \"room\"""#);
+    }
 }

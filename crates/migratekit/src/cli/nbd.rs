@@ -16,7 +16,7 @@ use super::hub::Context;
 /// What can be done.
 #[derive(Subcommand)]
 pub enum NbdCommand {
-    /// Serve a raw file or block device.
+    /// Serve a raw file or block device until interrupted; says `serving URI` first.
     Serve(serve::ServeArgs),
     /// Show what an export offers.
     Info(info::InfoArgs),
@@ -38,14 +38,10 @@ pub async fn run(context: &Context, command: NbdCommand) -> Result<ExitCode, Fai
 
 /// An error of NBD with its remedy.
 fn nbd_failure(error: &NbdError) -> Failure {
-    let mut problem = api::Problem::from_error(error.kind(), error);
-    problem.remedy = error.remedy().map(str::to_owned);
-    problem.into()
+    Failure::of(error.kind(), error, error.remedy())
 }
 
 /// An error of a device with its remedy.
 fn device_failure(error: &block::BlockError) -> Failure {
-    let mut problem = api::Problem::from_error(error.kind(), error);
-    problem.remedy = error.remedy().map(str::to_owned);
-    problem.into()
+    Failure::of(error.kind(), error, error.remedy())
 }

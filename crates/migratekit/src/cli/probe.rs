@@ -3,14 +3,19 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use api::vma::{FindingSeverity, Inventory, VcenterConnection};
+use api::vma::{Inventory, VcenterConnection};
 use clap::{Args, Subcommand};
-use cloudstack::{CheckOutcome, Client, ConnectionSettings, ProbeOptions, ProbeReport, Trust, probe};
+use cloudstack::{CheckOutcome, Client, ConnectionSettings, Limit, ProbeOptions, ProbeReport, Trust, UsageLimit, probe};
+use model::FailureKind;
 use model::size::human_bytes;
+use vma::VmaError;
+use vsphere::VsphereError;
 
 use super::failure::{CHECK_FAILED, Failure};
-use super::hub::{Context, read_secret};
-use super::output::{or_dash, show, table};
+use super::findings::findings_text;
+use super::hub::{Context, read_ca, read_secret};
+use super::output::{Checked, checks, fields, or_dash, show, table};
+use super::vm::change_tracking;
 
 /// What to look at.
 #[derive(Subcommand)]
@@ -24,20 +29,20 @@ pub enum ProbeCommand {
 /// How to reach a vCenter.
 #[derive(Args)]
 pub struct VcenterArgs {
-    /// host[:port] or https://host[:port].
+    /// `HOST`, `HOST:PORT` or `https://HOST:PORT`.
     #[arg(long)]
     url: String,
     /// User name.
     #[arg(long)]
     username: String,
     /// File with the password.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     password_file: PathBuf,
     /// SHA-1 or SHA-256 of the server's certificate.
     #[arg(long, conflicts_with = "ca")]
     thumbprint: Option<String>,
     /// CA certificates to trust (PEM).
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Part of a name or inventory path.
     #[arg(long)]
@@ -47,14 +52,14 @@ pub struct VcenterArgs {
 /// How to reach a CloudStack.
 #[derive(Args)]
 pub struct CloudstackArgs {
-    /// API endpoint.
+    /// API endpoint, such as `https://cloud.example:8443/client/api`.
     #[arg(long)]
     url: String,
     /// File with the API key.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     api_key_file: PathBuf,
     /// File with the secret key.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     secret_key_file: PathBuf,
     /// Zone: name or id.
     #[arg(long)]
@@ -63,9 +68,10 @@ pub struct CloudstackArgs {
     #[arg(long, conflicts_with = "ca")]
     thumbprint: Option<String>,
     /// CA certificates to trust (PEM).
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// MAC address of the machine that will be the hub; may be given several times.
+    /// MAC address of the machine that will be the hub; may be given several times. Without one, nothing can be said
+    /// about the hub's own VM.
     #[arg(long = "mac")]
     macs: Vec<String>,
 }
@@ -87,13 +93,24 @@ async fn vcenter(context: &Context, args: &VcenterArgs) -> Result<ExitCode, Fail
         username: args.username.clone(),
         password: read_secret(&args.password_file, "the vCenter password")?,
         thumbprint: args.thumbprint.clone(),
-        ca_pem: args.ca.as_ref().map(std::fs::read_to_string).transpose()?,
+        ca_pem: args.ca.as_deref().map(read_ca).transpose()?,
     };
     let inventory = vma::vcenter::inventory(&connection, args.filter.as_deref())
         .await
-        .map_err(|error| Failure::from(error.to_problem()))?;
+        .map_err(|error| refused(&error))?;
     show(context.output, &inventory, inventory_text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A certificate that is not the one named on this command line makes the command wrong, not the login.
+fn refused(error: &VmaError) -> Failure {
+    match error {
+        VmaError::Vsphere {
+            source: source @ (VsphereError::ThumbprintMismatch { .. } | VsphereError::UntrustedCertificate { .. }),
+            ..
+        } => Failure::of(FailureKind::Invalid, source, source.remedy()),
+        other => Failure::from(other.to_problem()),
+    }
 }
 
 fn inventory_text(inventory: &Inventory) -> String {
@@ -109,31 +126,21 @@ fn inventory_text(inventory: &Inventory) -> String {
                 vm.power_state.clone(),
                 vm.cpu_count.to_string(),
                 human_bytes(vm.memory_mb << 20),
-                if vm.cbt_enabled { "on" } else { "off" }.to_owned(),
+                change_tracking(vm).to_owned(),
                 disks.collect::<Vec<_>>().join("\n"),
                 nics.collect::<Vec<_>>().join("\n"),
             ]
         }),
     );
-    let findings = inventory.vms.iter().flat_map(|vm| vm.findings.iter().map(move |finding| (vm, finding)));
-    let findings = table(
-        ["VM", "", "FOUND", "REMEDY"],
-        findings.map(|(vm, finding)| {
-            let severity = match finding.severity {
-                FindingSeverity::Blocker => "blocker",
-                FindingSeverity::Warning => "warning",
-                FindingSeverity::Info => "info",
-            };
-            [vm.name.clone(), severity.to_owned(), finding.message.clone(), finding.remedy.clone()]
-        }),
-    );
-    format!("{} (API {})\n{vms}\n\nPreflight\n{findings}", inventory.vcenter_name, inventory.api_version)
+    let findings = findings_text(inventory.vms.iter(), true);
+    let findings = if findings.is_empty() { "nothing stands in the way".to_owned() } else { findings };
+    format!("{} (API {})\n\n{vms}\n\nPreflight\n{findings}", inventory.vcenter_name, inventory.api_version)
 }
 
 async fn cloudstack(context: &Context, args: &CloudstackArgs) -> Result<ExitCode, Failure> {
     let trust = match (&args.thumbprint, &args.ca) {
         (Some(thumbprint), _) => Trust::Thumbprint(thumbprint.clone()),
-        (None, Some(file)) => Trust::CaPem(std::fs::read_to_string(file)?),
+        (None, Some(file)) => Trust::CaPem(read_ca(file)?),
         (None, None) => Trust::System,
     };
     let settings = ConnectionSettings {
@@ -142,11 +149,7 @@ async fn cloudstack(context: &Context, args: &CloudstackArgs) -> Result<ExitCode
         secret_key: read_secret(&args.secret_key_file, "the secret key")?,
         trust,
     };
-    let client = Client::new(&settings).map_err(|error| {
-        let mut problem = api::Problem::from_error(error.kind(), &error);
-        problem.remedy = error.remedy().map(str::to_owned);
-        Failure::from(problem)
-    })?;
+    let client = Client::new(&settings).map_err(|error| Failure::of(error.kind(), &error, error.remedy()))?;
     let options = ProbeOptions { zone: args.zone.clone(), local_macs: args.macs.clone(), ..ProbeOptions::default() };
     let report = probe(&client, &options).await;
     if let Some(failure) = &report.failure {
@@ -162,31 +165,41 @@ async fn cloudstack(context: &Context, args: &CloudstackArgs) -> Result<ExitCode
 }
 
 fn report_text(report: &ProbeReport) -> String {
-    let counts = table(
-        ["", ""],
-        [
-            ["version".to_owned(), or_dash(report.version.as_deref())],
-            ["account".to_owned(), report.account.as_ref().map_or_else(|| "-".to_owned(), |a| a.name.clone())],
-            ["zones".to_owned(), names(report.zones.iter().map(|zone| &zone.name))],
-            ["service offerings".to_owned(), names(report.service_offerings.iter().map(|offering| &offering.name))],
-            ["disk offerings".to_owned(), names(report.disk_offerings.iter().map(|offering| &offering.name))],
-            ["networks".to_owned(), names(report.networks.iter().map(|network| &network.name))],
-            ["templates".to_owned(), report.templates.len().to_string()],
-            ["this machine".to_owned(), or_dash(report.own_vm.as_ref().map(|vm| vm.name.as_str()))],
-        ],
-    );
-    let checks = table(
-        ["CHECK", "OUTCOME", "SEEN", "REMEDY"],
-        report.prerequisites.checks.iter().map(|check| {
-            let outcome = match check.outcome {
-                CheckOutcome::Passed => "passed",
-                CheckOutcome::Warning => "warning",
-                CheckOutcome::Failed => "FAILED",
-            };
-            [check.title.clone(), outcome.to_owned(), check.evidence.clone(), check.remedy.clone()]
-        }),
-    );
-    format!("{}\n{counts}\n\n{checks}", report.api_url)
+    let limits = &report.limits;
+    let about = fields([
+        ("endpoint", report.api_url.clone()),
+        ("version", or_dash(report.version.as_deref())),
+        ("account", or_dash(report.account.as_ref().map(|account| account.name.as_str()))),
+        ("zones", names(report.zones.iter().map(|zone| &zone.name))),
+        ("service offerings", names(report.service_offerings.iter().map(|offering| &offering.name))),
+        ("disk offerings", names(report.disk_offerings.iter().map(|offering| &offering.name))),
+        ("networks", names(report.networks.iter().map(|network| &network.name))),
+        ("templates", names(report.templates.iter().map(|template| &template.name))),
+        ("volumes", usage(&limits.volumes, "")),
+        ("primary storage", usage(&limits.primary_storage_gib, " GiB")),
+        ("VMs", usage(&limits.virtual_machines, "")),
+        ("hub's own VM", or_dash(report.own_vm.as_ref().map(|vm| vm.name.as_str()))),
+    ]);
+    let checked = report.prerequisites.checks.iter().map(|check| Checked {
+        outcome: match check.outcome {
+            CheckOutcome::Passed => "passed",
+            CheckOutcome::Warning => "warning",
+            CheckOutcome::Failed => "FAILED",
+        },
+        title: &check.title,
+        evidence: &check.evidence,
+        remedy: &check.remedy,
+    });
+    format!("{about}\n\n{}", checks(checked))
+}
+
+fn usage(limit: &UsageLimit, unit: &str) -> String {
+    let used = limit.used.map_or_else(|| "-".to_owned(), |used| used.to_string());
+    match &limit.max {
+        Some(Limit::Unlimited) => format!("{used}{unit} used, no limit"),
+        Some(Limit::Max(max)) => format!("{used} of {max}{unit} used"),
+        None => format!("{used}{unit} used"),
+    }
 }
 
 fn names<'a>(names: impl Iterator<Item = &'a String>) -> String {

@@ -5,17 +5,19 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use api::Client;
-use api::oma::replications::{Accepted, ReplicationPlan, ReplicationProgress, RequestedType, StartReplication};
-use api::vma::{RunDiskView, RunPhase, RunView};
+use api::oma::replications::{Accepted, DiskVerification, ReplicationPlan, ReplicationProgress, RequestedType, StartReplication};
+use api::vma::{ReaderSpec, RunDiskView, RunPhase, RunView};
 use clap::{Args, ValueEnum};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use model::FailureKind;
 use model::size::human_bytes;
 use model::status::{ReplicationStatus, Transitions};
 
-use super::failure::{CHECK_FAILED, Failure, explain};
+use super::clock::{duration, took};
+use super::failure::{CHECK_FAILED, Failure, INTERRUPTED, explain};
 use super::hub::{Context, vm_context};
-use super::output::{OutputFormat, message, or_dash, show, table};
+use super::output::{OutputFormat, hint, or_dash, show, table};
+use super::vm::short_change_id;
 
 /// How often progress is asked for while watching.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
@@ -33,6 +35,11 @@ pub struct ReplicateArgs {
     /// Quiesce the guest's file systems (needs running VMware Tools).
     #[arg(long)]
     quiesce: bool,
+    /// How the agent reads the disks: `folder` (datastore ranges over HTTPS), `command:NAME` (an NBD command of the
+    /// agent's configuration), an NBD URI, or `file:PATH`. URI and path may hold {disk_id}, {moref}, {vmdk_path} and
+    /// {vm_snapshot}.
+    #[arg(long, value_parser = reader)]
+    reader: Option<ReaderSpec>,
     /// Stay and show progress; Ctrl-C stops watching, not the replication.
     #[arg(long)]
     watch: bool,
@@ -64,6 +71,17 @@ impl From<TypeArg> for RequestedType {
     }
 }
 
+/// Reads what `--reader` says.
+fn reader(text: &str) -> Result<ReaderSpec, String> {
+    match text.split_once(':') {
+        None if text == "folder" => Ok(ReaderSpec::Folder),
+        Some(("command", name)) if !name.is_empty() => Ok(ReaderSpec::NbdCommand { name: name.to_owned() }),
+        Some(("file", path)) if path.starts_with('/') => Ok(ReaderSpec::File { path: path.to_owned() }),
+        Some(("nbd" | "nbd+unix", _)) => Ok(ReaderSpec::Nbd { uri: text.to_owned() }),
+        _ => Err("expected folder, command:NAME, nbd://…, nbd+unix://… or file:/PATH".to_owned()),
+    }
+}
+
 /// Starts it.
 ///
 /// # Errors
@@ -75,6 +93,7 @@ pub async fn run(context: &Context, args: &ReplicateArgs) -> Result<ExitCode, Fa
         vm_context_id: vm.context_id,
         replication_type: args.replication_type.into(),
         quiesce: args.quiesce,
+        reader: args.reader.clone(),
     };
     if args.dry_run {
         return dry_run(context, &client, &request).await;
@@ -82,11 +101,18 @@ pub async fn run(context: &Context, args: &ReplicateArgs) -> Result<ExitCode, Fa
     let accepted: Accepted = client.post("/api/v1/replications", &request).await?;
     if !args.watch {
         show(context.output, &accepted, |accepted| {
-            format!("started {}\nnext: migratekit job show {}", accepted.job_id, accepted.job_id)
+            format!("started {}", accepted.job_id)
         })?;
+        hint(context.output, &format!("next: migratekit job log {} --follow", accepted.job_id));
         return Ok(ExitCode::SUCCESS);
     }
-    let progress = watch(context, &client, &accepted.job_id).await?;
+    let progress = tokio::select! {
+        progress = watch(context, &client, &accepted.job_id) => progress?,
+        _ = tokio::signal::ctrl_c() => {
+            hint(context.output, &format!("\nthe replication goes on: migratekit job show {}", accepted.job_id));
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+    };
     show(context.output, &progress, summary)?;
     match (progress.replication.status, progress.replication.error) {
         (ReplicationStatus::Completed, _) => Ok(ExitCode::SUCCESS),
@@ -105,12 +131,12 @@ async fn dry_run(context: &Context, client: &Client, request: &StartReplication)
                     disk.disk_id.clone(),
                     human_bytes(disk.capacity_bytes),
                     disk.volume_uuid.clone().unwrap_or_else(|| "a new one".to_owned()),
-                    disk.previous_change_id.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+                    short_change_id(disk.previous_change_id.as_ref()),
                     disk.reason.clone(),
                 ]
             }),
         );
-        let blockers: String = plan.blockers.iter().map(|problem| format!("\n{}", explain(problem))).collect();
+        let blockers: String = plan.blockers.iter().map(|problem| format!("\n\n{}", explain(problem))).collect();
         format!("{} replication\n{disks}{blockers}", plan.replication_type)
     })?;
     Ok(if plan.blockers.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CHECK_FAILED) })
@@ -174,7 +200,8 @@ impl Bars {
     fn say(&self, text: &str) {
         match &self.all {
             Some(all) => drop(all.println(text)),
-            None => message(text),
+            // A program sees the same in what it gets at the end.
+            None => {}
         }
     }
 
@@ -207,21 +234,20 @@ fn disk_message(disk: &RunDiskView) -> String {
     format!("{}/s{eta}", human_bytes(disk.speed_bps))
 }
 
-fn duration(seconds: u64) -> String {
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, s) => format!("{s} s"),
-        (0, m, s) => format!("{m} min {s} s"),
-        (h, m, _) => format!("{h} h {m} min"),
-    }
-}
-
 fn summary(progress: &ReplicationProgress) -> String {
     let replication = &progress.replication;
-    let mut text = format!("{} · {} · {}", replication.id, replication.replication_type, replication.status);
+    let mut text = format!(
+        "{}: {} replication {} after {} ({})",
+        replication.source_vm_name,
+        replication.replication_type,
+        replication.status,
+        took(replication.started_at, replication.completed_at),
+        replication.id
+    );
     if let Some(run) = &progress.run {
-        text.push_str(&format!("\n{}", disks_table(run, progress)));
+        text.push_str(&format!("\n\n{}", disks_table(run, progress)));
         if run.phase == RunPhase::Released && !run.quiesced {
-            text.push_str("\nthe point in time is crash-consistent (the guest was not quiesced)");
+            text.push_str("\n\nthe point in time is crash-consistent (the guest was not quiesced)");
         }
     }
     text
@@ -237,24 +263,17 @@ fn disks_table(run: &RunView, progress: &ReplicationProgress) -> String {
                 human_bytes(disk.bytes_read),
                 human_bytes(disk.bytes_sent),
                 human_bytes(disk.bytes_zero),
-                disk.change_id.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
-                verified.map_or_else(|| "-".to_owned(), |found| {
-                    format!("{} leaves, {} differ", found.report.leaves_verified, found.report.mismatch_count)
-                }),
+                short_change_id(disk.change_id.as_ref()),
+                verified.map_or_else(|| "-".to_owned(), verdict),
                 or_dash(disk.reason.as_deref()),
             ]
         }),
     )
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_short() {
-        for (seconds, text) in [(5, "5 s"), (65, "1 min 5 s"), (7325, "2 h 2 min")] {
-            assert_eq!(duration(seconds), text);
-        }
+fn verdict(found: &DiskVerification) -> String {
+    match found.report.mismatch_count {
+        0 => format!("equal ({} leaves)", found.report.leaves_verified),
+        differing => format!("{differing} LEAVES DIFFER"),
     }
 }

@@ -27,7 +27,7 @@ use super::output::{message, show};
 #[derive(Args)]
 pub struct RoleArgs {
     /// Configuration file (TOML).
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     config: PathBuf,
 }
 
@@ -35,11 +35,11 @@ pub struct RoleArgs {
 #[derive(Args)]
 pub struct EnrollArgs {
     /// The agent's configuration file (TOML).
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// The pairing code of `migratekit agent pair`.
+    /// The pairing code of `migratekit agent pair`; asked for on standard input when it is not given.
     #[arg(long)]
-    code: String,
+    code: Option<String>,
     /// What the operator sees; the host's name otherwise.
     #[arg(long)]
     name: Option<String>,
@@ -100,8 +100,8 @@ pub async fn run(role: Role, args: &RoleArgs) -> Result<ExitCode, Failure> {
 }
 
 async fn open_store(database: &DatabaseConfig) -> Result<Store, Failure> {
-    let store = Store::connect(database).await.map_err(|error| failure(error.kind(), &error, error.remedy()))?;
-    store.migrate().await.map_err(|error| failure(error.kind(), &error, error.remedy()))?;
+    let store = Store::connect(database).await.map_err(|error| Failure::of(error.kind(), &error, error.remedy()))?;
+    store.migrate().await.map_err(|error| Failure::of(error.kind(), &error, error.remedy()))?;
     Ok(store)
 }
 
@@ -117,15 +117,15 @@ async fn run_hub_roles(
     let mut parts: JoinSet<Result<(), Failure>> = JoinSet::new();
     if has(Role::VolumeDaemon) {
         let run = volume_daemon::run(file.volume_daemon, store.clone(), shutdown.clone());
-        parts.spawn(async move { run.await.map_err(|error| failure(error.kind(), &error, error.remedy())) });
+        parts.spawn(async move { run.await.map_err(|error| Failure::of(error.kind(), &error, error.remedy())) });
     }
     if has(Role::Oma) {
         let run = oma::run(file.oma, store.clone(), events, shutdown.clone());
-        parts.spawn(async move { run.await.map_err(|error| failure(error.kind(), &error, error.remedy())) });
+        parts.spawn(async move { run.await.map_err(|error| Failure::of(error.kind(), &error, error.remedy())) });
     }
     if has(Role::Gateway) {
         let run = gateway::run(file.gateway, store, shutdown.clone());
-        parts.spawn(async move { run.await.map_err(|error| failure(error.kind(), &error, error.remedy())) });
+        parts.spawn(async move { run.await.map_err(|error| Failure::of(error.kind(), &error, error.remedy())) });
     }
     let mut outcome = Ok(());
     while let Some(ended) = parts.join_next().await {
@@ -143,10 +143,11 @@ async fn run_hub_roles(
 pub async fn enroll(context: &Context, args: &EnrollArgs) -> Result<ExitCode, Failure> {
     runtime::telemetry::init(None);
     let config: VmaConfig = load(&args.config)?;
-    let request = vma::enrol::EnrolRequest { code: args.code.clone(), name: args.name.clone() };
+    let code = args.code.clone().map_or_else(ask_for_code, Ok)?;
+    let request = vma::enrol::EnrolRequest { code, name: args.name.clone() };
     let told = |fingerprint: &str| {
         message(&format!("this agent's fingerprint: {fingerprint}"));
-        message("waiting for the operator: migratekit agent approve");
+        message("waiting for the operator to compare it and to say, on the hub: migratekit agent approve");
     };
     let enrolled = vma::enrol::enrol(&config, &request, told, on_signals())
         .await
@@ -157,12 +158,19 @@ pub async fn enroll(context: &Context, args: &EnrollArgs) -> Result<ExitCode, Fa
     Ok(ExitCode::SUCCESS)
 }
 
-fn load<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Failure> {
-    config::load(path).map_err(|error| failure(FailureKind::Invalid, &error, None))
+/// The first line of standard input.
+fn ask_for_code() -> Result<String, Failure> {
+    message("pairing code:");
+    let mut code = String::new();
+    std::io::stdin().read_line(&mut code)?;
+    let code = code.trim();
+    if code.is_empty() {
+        return Err(Failure::new(FailureKind::Invalid, "there is no pairing code on standard input")
+            .remedy("get one on the hub: migratekit agent pair"));
+    }
+    Ok(code.to_owned())
 }
 
-fn failure(kind: FailureKind, error: &dyn std::error::Error, remedy: Option<&str>) -> Failure {
-    let mut problem = api::Problem::from_error(kind, error);
-    problem.remedy = remedy.map(str::to_owned);
-    Failure::from(problem)
+fn load<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Failure> {
+    config::load(path).map_err(|error| Failure::of(FailureKind::Invalid, &error, None))
 }

@@ -11,7 +11,7 @@ use model::FailureKind;
 
 use super::failure::{CHECK_FAILED, Failure};
 use super::hub::{Context, read_secret};
-use super::output::{or_dash, show, table};
+use super::output::{Checked, checks, or_dash, show, table, yes_no};
 
 /// What can be done with targets.
 #[derive(Subcommand)]
@@ -32,14 +32,14 @@ pub enum TargetCommand {
 pub struct AddArgs {
     /// Name to call it by.
     name: String,
-    /// API endpoint, such as <https://cloud.example:8443/client/api>.
+    /// API endpoint, such as `https://cloud.example:8443/client/api`.
     #[arg(long)]
     url: String,
     /// File with the API key.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     api_key_file: PathBuf,
     /// File with the secret key.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     secret_key_file: PathBuf,
     /// Zone: name or id.
     #[arg(long)]
@@ -110,23 +110,23 @@ async fn validate(context: &Context, client: &Client, target: &str) -> Result<Ex
             .remedy("see `migratekit target list`")
     })?;
     let report: TargetReport = client.post(&format!("/api/v1/ossea-configs/{}/validate", known.id), &()).await?;
-    show(context.output, &report, report_table)?;
+    show(context.output, &report, report_text)?;
     Ok(if report.usable { ExitCode::SUCCESS } else { ExitCode::from(CHECK_FAILED) })
 }
 
-fn report_table(report: &TargetReport) -> String {
-    let checks = table(
-        ["CHECK", "OUTCOME", "SEEN", "REMEDY"],
-        report.checks.iter().map(|check| {
-            let outcome = match check.outcome {
-                CheckOutcome::Passed => "passed",
-                CheckOutcome::Warning => "warning",
-                CheckOutcome::Failed => "FAILED",
-            };
-            [check.title.clone(), outcome.to_owned(), check.evidence.clone(), check.remedy.clone()]
-        }),
-    );
-    format!("{checks}\n{}", if report.usable { "usable" } else { "not usable: mend what failed" })
+fn report_text(report: &TargetReport) -> String {
+    let checked = report.checks.iter().map(|check| Checked {
+        outcome: match check.outcome {
+            CheckOutcome::Passed => "passed",
+            CheckOutcome::Warning => "warning",
+            CheckOutcome::Failed => "FAILED",
+        },
+        title: &check.title,
+        evidence: &check.evidence,
+        remedy: &check.remedy,
+    });
+    let verdict = if report.usable { "usable" } else { "not usable: mend what failed" };
+    format!("{}\n\n{verdict}", checks(checked))
 }
 
 async fn list(context: &Context, client: &Client) -> Result<ExitCode, Failure> {
@@ -140,7 +140,7 @@ async fn list(context: &Context, client: &Client) -> Result<ExitCode, Failure> {
                     target.api_url.clone(),
                     target.zone.clone(),
                     or_dash(target.oma_vm_id.as_deref()),
-                    if target.is_active { "yes" } else { "no" }.to_owned(),
+                    yes_no(target.is_active),
                 ]
             }),
         )

@@ -7,9 +7,10 @@ use api::oma::credentials::{CreateCredential, CredentialView};
 use api::page::Page;
 use clap::{Args, Subcommand};
 
+use super::clock::ago;
 use super::failure::Failure;
 use super::hub::{Context, read_secret};
-use super::output::{or_dash, show, table, time};
+use super::output::{or_dash, show, table, yes_no};
 
 /// What can be done with vCenters.
 #[derive(Subcommand)]
@@ -25,14 +26,14 @@ pub enum VcenterCommand {
 pub struct AddArgs {
     /// Name to call it by.
     name: String,
-    /// host[:port] or https://host[:port].
+    /// `HOST`, `HOST:PORT` or `https://HOST:PORT`.
     #[arg(long)]
     url: String,
     /// User name.
     #[arg(long)]
     username: String,
     /// File with the password.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     password_file: PathBuf,
     /// SHA-1 or SHA-256 of the server's certificate, when no public CA vouches for it.
     #[arg(long)]
@@ -76,8 +77,8 @@ pub async fn run(context: &Context, command: VcenterCommand) -> Result<ExitCode,
                             credential.vcenter_host.clone(),
                             credential.username.clone(),
                             or_dash(credential.datacenter.as_deref()),
-                            if credential.is_default { "yes" } else { "no" }.to_owned(),
-                            time(credential.last_used),
+                            yes_no(credential.is_default),
+                            ago(credential.last_used),
                         ]
                     }),
                 )

@@ -5,13 +5,17 @@ use std::process::ExitCode;
 use api::Client;
 use api::oma::contexts::{ContextDetail, ContextList};
 use api::oma::discovery::{AddRequest, AddResult, ScanRequest, ScanResult};
-use api::vma::{FindingSeverity, SourceVm};
+use api::vma::SourceVm;
 use clap::{Args, Subcommand};
+use model::ChangeId;
 use model::size::human_bytes;
+use model::status::ReplicationStatus;
 
+use super::clock::{ago, stamp, took};
 use super::failure::{CHECK_FAILED, Failure, explain};
+use super::findings::findings_text;
 use super::hub::{Context, vm_context};
-use super::output::{or_dash, show, table, time};
+use super::output::{fields, or_dash, show, table, yes_no};
 
 /// What can be done with VMs.
 #[derive(Subcommand)]
@@ -80,24 +84,26 @@ async fn discover(context: &Context, client: &Client, args: DiscoverArgs) -> Res
     let request = ScanRequest { credential_id: args.vcenter, enrollment_id: args.agent, filter: args.filter };
     let result: ScanResult = client.post("/api/v1/discovery/scan", &request).await?;
     show(context.output, &result, |result| {
-        let head = ["NAME", "PATH", "POWER", "CPU", "MEMORY", "DISKS", "CBT", "ADDED", "FINDINGS"];
-        table(
+        let head = ["NAME", "POWER", "CPU", "MEMORY", "DISKS", "CBT", "ADDED", "FINDINGS", "PATH"];
+        let vms = table(
             head,
             result.vms.iter().map(|scanned| {
                 let vm = &scanned.vm;
                 [
                     vm.name.clone(),
-                    vm.path.clone(),
                     vm.power_state.clone(),
                     vm.cpu_count.to_string(),
                     human_bytes(vm.memory_mb << 20),
                     disks(vm),
-                    if vm.cbt_enabled { "on" } else { "off" }.to_owned(),
-                    if scanned.context_id.is_some() { "yes" } else { "no" }.to_owned(),
-                    findings(vm),
+                    change_tracking(vm).to_owned(),
+                    yes_no(scanned.context_id.is_some()),
+                    vm.findings.len().to_string(),
+                    vm.path.clone(),
                 ]
             }),
-        )
+        );
+        let findings = findings_text(result.vms.iter().map(|scanned| &scanned.vm), false);
+        if findings.is_empty() { vms } else { format!("{vms}\n\n{findings}") }
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -107,14 +113,13 @@ fn disks(vm: &SourceVm) -> String {
     format!("{} ({})", vm.disks.len(), human_bytes(total))
 }
 
-fn findings(vm: &SourceVm) -> String {
-    let lines: Vec<String> = vm
-        .findings
-        .iter()
-        .filter(|finding| finding.severity != FindingSeverity::Info)
-        .map(|finding| format!("{}: {}", finding.message, finding.remedy))
-        .collect();
-    if lines.is_empty() { "-".to_owned() } else { lines.join("\n") }
+/// How changed block tracking stands.
+pub fn change_tracking(vm: &SourceVm) -> &'static str {
+    match (vm.cbt_enabled, vm.cbt_supported) {
+        (true, _) => "on",
+        (false, true) => "off",
+        (false, false) => "impossible",
+    }
 }
 
 async fn add(context: &Context, client: &Client, args: AddArgs) -> Result<ExitCode, Failure> {
@@ -147,7 +152,7 @@ async fn list(context: &Context, client: &Client) -> Result<ExitCode, Failure> {
                     vm.current_status.to_string(),
                     vm.total_jobs_run.to_string(),
                     vm.failed_jobs.to_string(),
-                    time(vm.last_job_at),
+                    ago(vm.last_job_at),
                     vm.vm_path.clone(),
                     vm.context_id.clone(),
                 ]
@@ -157,43 +162,66 @@ async fn list(context: &Context, client: &Client) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A change id as people tell two apart: the beginning of its epoch, and its counter.
+pub fn short_change_id(id: Option<&ChangeId>) -> String {
+    let Some(id) = id else { return "-".to_owned() };
+    let epoch: String = id.epoch().chars().filter(|c| !c.is_whitespace()).take(8).collect();
+    format!("{epoch}…/{}", id.sequence())
+}
+
 fn detail(detail: &ContextDetail) -> String {
     let vm = &detail.context;
+    let about = fields([
+        ("name", vm.vm_name.clone()),
+        ("status", vm.current_status.to_string()),
+        ("path", vm.vm_path.clone()),
+        ("shape", format!("{} CPU, {}, {}", vm.cpu_count, human_bytes(vm.memory_mb << 20), vm.os_type)),
+        ("id", vm.context_id.clone()),
+    ]);
     let disks = table(
-        ["DISK", "SIZE", "STATUS", "VOLUME", "CHANGE ID", "FILE"],
+        ["DISK", "SIZE", "STATUS", "CHANGE ID", "VOLUME", "FILE"],
         detail.disks.iter().map(|disk| {
             [
                 disk.disk_id.clone(),
                 human_bytes(disk.capacity_bytes),
                 disk.sync_status.to_string(),
+                short_change_id(disk.disk_change_id.as_ref()),
                 or_dash(disk.volume_uuid.as_deref()),
-                disk.disk_change_id.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
                 disk.vmdk_path.clone(),
             ]
         }),
     );
+    format!("{about}\n\nDisks\n{disks}\n\nReplications\n{}", history(detail))
+}
+
+fn history(detail: &ContextDetail) -> String {
     let jobs = table(
-        ["JOB", "TYPE", "STATUS", "SENT", "BEGUN", "ENDED", "ERROR"],
+        ["JOB", "TYPE", "STATUS", "SENT", "BEGUN", "TOOK"],
         detail.job_history.iter().map(|job| {
             [
                 job.id.clone(),
                 job.replication_type.to_string(),
                 job.status.to_string(),
                 human_bytes(job.bytes_transferred),
-                time(job.started_at),
-                time(job.completed_at),
-                or_dash(job.error_message.as_deref()),
+                stamp(job.started_at),
+                took(job.started_at, job.completed_at),
             ]
         }),
     );
-    format!(
-        "{} · {} · {}\n{} · {} CPU · {} · {}\n\nDisks\n{disks}\n\nJobs\n{jobs}",
-        vm.vm_name,
-        vm.current_status,
-        vm.context_id,
-        vm.vm_path,
-        vm.cpu_count,
-        human_bytes(vm.memory_mb << 20),
-        vm.os_type,
-    )
+    // What was mended since is history; the last failure is what matters.
+    let last = detail.job_history.first().filter(|job| job.status != ReplicationStatus::Completed);
+    let error = last.and_then(|job| Some(format!("\n\n{} failed: {}", job.id, job.error_message.as_deref()?)));
+    format!("{jobs}{}", error.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_id_is_told_by_its_ends() {
+        let id: ChangeId = "52 9c 1d 40 de e2 2a d0-9f 3e 2b 7c 8a 41 55 e1/17".parse().unwrap();
+        assert_eq!(short_change_id(Some(&id)), "529c1d40…/17");
+        assert_eq!(short_change_id(None), "-");
+    }
 }

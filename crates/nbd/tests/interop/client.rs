@@ -110,7 +110,8 @@ async fn errors_of_the_server_have_kinds() {
         "eval",
         "get_size=echo 1M",
         "pread=echo 'EIO the platter is scratched' >&2; exit 1",
-        "pwrite=echo 'ENOSPC nothing left' >&2; exit 1",
+        // A script that leaves its input unread makes nbdkit answer EIO now and then, whatever the script says.
+        "pwrite=cat >/dev/null; echo 'ENOSPC nothing left' >&2; exit 1",
         "flush=echo 'EPERM no' >&2; exit 1",
         "can_write=exit 0",
         "can_flush=exit 0",

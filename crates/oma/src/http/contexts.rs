@@ -6,7 +6,10 @@ use api::oma::contexts::{
     CBT_HISTORY_LIMIT, CbtHistoryEntry, ContextDetail, ContextDisk, ContextList, ContextView, CurrentJob,
     JOB_HISTORY_LIMIT, JobHistoryEntry,
 };
+use api::oma::replications::Accepted;
 use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use store::cbt_history::CbtHistory;
 use store::replication_jobs::{Filter, ReplicationJob};
 use store::vm_disks::VmDisk;
@@ -15,6 +18,7 @@ use store::{cbt_history, replication_jobs, vm_disks, vm_replication_contexts};
 
 use crate::error::OmaError;
 use crate::state::OmaState;
+use crate::teardown;
 
 /// Most contexts in one answer.
 const MAX_CONTEXTS: u32 = 10_000;
@@ -61,6 +65,19 @@ pub(crate) async fn delete(State(state): State<OmaState>, Path(vm): Path<String>
     let context = vm_replication_contexts::find(state.store(), &vm).await?;
     vm_replication_contexts::delete(state.store(), &context.context_id, Forget::default()).await?;
     Ok(Json(()))
+}
+
+/// Tears the VM's replica down: its volumes are deleted, and with them the change ids.
+#[utoipa::path(delete, path = "/api/v1/vm-contexts/{vm}/replica", tag = "vm-contexts",
+    params(("vm" = String, Path, description = "Name or context id")),
+    responses((status = 202, body = Accepted), (status = "4XX", body = Problem)))]
+pub(crate) async fn delete_replica(
+    State(state): State<OmaState>,
+    Path(vm): Path<String>,
+) -> Result<Response, OmaError> {
+    let accepted = teardown::start(&state, &vm).await?;
+    let location = format!("/api/v1/jobs/{}", accepted.job_id);
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(accepted)).into_response())
 }
 
 fn context_view(row: VmContext) -> ContextView {

@@ -98,6 +98,15 @@ pub(crate) async fn cancel(
     jobs::cancel(State(state), Path(job_id)).await
 }
 
+/// Deletes the row of a replication that has ended; disks, volumes and change ids stay.
+#[utoipa::path(delete, path = "/api/v1/replications/{job_id}", tag = "replications",
+    params(("job_id" = String, Path)),
+    responses((status = 200), (status = "4XX", body = Problem)))]
+pub(crate) async fn delete(State(state): State<OmaState>, Path(job_id): Path<String>) -> Result<Json<()>, OmaError> {
+    replication_jobs::delete(state.store(), &job_id).await?;
+    Ok(Json(()))
+}
+
 /// The newest committed change id of a disk; an empty one means: copy everything.
 #[utoipa::path(get, path = "/api/v1/replications/changeid", tag = "replications", params(ChangeIdQuery),
     responses((status = 200, body = ChangeIdView), (status = "4XX", body = Problem)))]

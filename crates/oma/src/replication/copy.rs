@@ -14,10 +14,11 @@ use model::status::{ChangeSource, ReplicationStatus, ReplicationType};
 use store::replication_jobs::Progress;
 use store::vm_replication_contexts::VmContext;
 
+use super::Params;
 use super::facts::agent_of;
 use super::provision::ProvisionedDisk;
 use super::saga::{plan_of, set_status};
-use super::{Params, failed, step_failure};
+use crate::failure::{failed, step_failure};
 use crate::inventory::vcenter;
 use crate::state::OmaState;
 
@@ -89,11 +90,11 @@ async fn start_request(
         vcenter: connection,
         quiesce: params.quiesce,
         connections_per_disk: CONNECTIONS_PER_DISK,
-        disks: disks.into_iter().map(|disk| run_disk(&plan, disk)).collect(),
+        disks: disks.into_iter().map(|disk| run_disk(&plan, params, disk)).collect(),
     })
 }
 
-fn run_disk(plan: &ReplicationPlan, disk: ProvisionedDisk) -> RunDisk {
+fn run_disk(plan: &ReplicationPlan, params: &Params, disk: ProvisionedDisk) -> RunDisk {
     let planned = plan.disks.iter().find(|planned| planned.disk_id == disk.disk_id);
     let compares = plan.replication_type == ReplicationType::Compare;
     RunDisk {
@@ -102,7 +103,7 @@ fn run_disk(plan: &ReplicationPlan, disk: ProvisionedDisk) -> RunDisk {
         disk_id: disk.disk_id,
         disk_uuid: disk.disk_uuid,
         capacity_bytes: disk.capacity_bytes,
-        reader: ReaderSpec::Folder,
+        reader: params.reader.clone().unwrap_or(ReaderSpec::Folder),
         change_source: if compares { ChangeSource::Compare } else { ChangeSource::Cbt },
     }
 }

@@ -9,11 +9,12 @@ use store::commit::{Commit, CommittedDisk};
 use store::replication_jobs::Ending;
 use time::OffsetDateTime;
 
+use super::Params;
 use super::proof::Proof;
 use super::provision::ProvisionedDisk;
 use super::saga::plan_of;
-use super::{Params, defect, failed};
 use crate::error::OmaError;
+use crate::failure::{defect, failed};
 use crate::state::OmaState;
 
 /// The one point of no return: change ids of all disks, history, statuses, in one transaction.

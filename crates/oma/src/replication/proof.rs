@@ -8,11 +8,12 @@ use model::FailureKind;
 use model::status::ReplicationStatus;
 use serde::{Deserialize, Serialize};
 
+use super::Params;
 use super::copy::until_copied;
 use super::facts::agent_of;
 use super::provision::ProvisionedDisk;
 use super::saga::set_status;
-use super::{Params, defect, failed};
+use crate::failure::{defect, failed};
 use crate::state::OmaState;
 
 /// What was proven: the run as it was copied, and the gateway's report of each disk.

@@ -1,21 +1,18 @@
 //! A volume for each disk: made if there is none, attached to the hub's own VM, found as a device of the right size.
 
 use api::oma::replications::PlannedDisk;
-use api::volume::{AttachVolume, CreateVolume, DeviceView, OperationView};
+use api::volume::{AttachVolume, CreateVolume, DeviceView};
 use joblog::{StepContext, StepError, StepResult, output};
 use model::FailureKind;
-use model::status::{LinuxState, OperationMode, OperationStatus, VolumeType};
+use model::status::{LinuxState, OperationMode, VolumeType};
 use serde::{Deserialize, Serialize};
 use store::vm_disks::{VmDisk, VolumeLink};
 
+use super::Params;
 use super::saga::plan_of;
-use super::{Params, defect, failed, step_failure};
+use crate::failure::{defect, failed};
+use crate::operations::until_done;
 use crate::state::OmaState;
-
-/// How long one look at an operation may wait for it to end, in seconds.
-const OPERATION_WAIT_SECONDS: u32 = 25;
-/// How often a failed operation is asked for anew within one step.
-const MAX_OPERATION_ATTEMPTS: u32 = 3;
 
 /// A disk with its volume on this hub.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -102,32 +99,6 @@ async fn attached(state: &OmaState, params: &Params, volume_uuid: &str) -> Resul
     })
     .await?;
     state.volumes().device(volume_uuid).await.map_err(failed)
-}
-
-/// Asks for an operation and waits for its end. The keys are a row of their own for each attempt, so that a repeat
-/// after a crash finds the same operations again and a failed one is followed by a new one.
-async fn until_done<F, Fut>(state: &OmaState, key: &str, ask: F) -> Result<OperationView, StepError>
-where
-    F: Fn(String) -> Fut,
-    Fut: Future<Output = Result<OperationView, api::ClientError>>,
-{
-    let mut attempt = 1;
-    loop {
-        let mut operation = ask(format!("{key}:{attempt}")).await.map_err(failed)?;
-        while matches!(operation.status, OperationStatus::Pending | OperationStatus::Executing) {
-            let waited = state.volumes().operation(&operation.id, OPERATION_WAIT_SECONDS).await;
-            operation = waited.map_err(failed)?;
-        }
-        if operation.status == OperationStatus::Completed {
-            return Ok(operation);
-        }
-        let problem =
-            operation.error.ok_or_else(|| defect(format!("operation {} failed without a reason", operation.id)))?;
-        if !problem.kind.is_transient() || attempt >= MAX_OPERATION_ATTEMPTS {
-            return Err(step_failure(problem));
-        }
-        attempt += 1;
-    }
 }
 
 fn checked(row: &VmDisk, device: DeviceView) -> Result<ProvisionedDisk, StepError> {

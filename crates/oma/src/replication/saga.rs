@@ -10,7 +10,8 @@ use model::status::ReplicationStatus;
 
 use super::facts::{AskSource, gather};
 use super::provision::ProvisionedDisk;
-use super::{Params, copy, failed, finish, merged, plan, proof, provision, step_failure};
+use super::{Params, copy, finish, merged, plan, proof, provision};
+use crate::failure::{failed, step_failure};
 use crate::state::OmaState;
 
 /// Shares of the whole: nearly all of the time goes into moving and re-reading bytes.

@@ -46,7 +46,8 @@ pub(super) async fn open_reader(
             Ok(Arc::new(NbdReader::served(served).await.map_err(failed)?))
         }
         ReaderSpec::File { path } => {
-            let path = allowed(Path::new(path), &run.surroundings().config.file_roots)?;
+            let path = fill(path, &places(frozen, disk, wanted));
+            let path = allowed(Path::new(&path), &run.surroundings().config.file_roots)?;
             Ok(Arc::new(FileReader::open(&path).map_err(failed)?))
         }
     }

@@ -13,9 +13,9 @@ use model::{Extent, FailureKind};
 use serde::Serialize;
 
 use super::endpoint::Endpoint;
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Failure, INTERRUPTED};
 use crate::cli::hub::Context;
-use crate::cli::output::{OutputFormat, show};
+use crate::cli::output::{OutputFormat, message, show};
 
 /// Bytes a worker moves at a time.
 const CHUNK_BYTES: u64 = 1024 * 1024;
@@ -27,9 +27,10 @@ const MAP_BYTES: u64 = 1 << 30;
 /// What to copy.
 #[derive(Args)]
 pub struct CopyArgs {
-    /// A file, `nbd://…` or `nbd+unix://…`.
+    /// A raw file or block device, `nbd://HOST[:PORT]/EXPORT` or `nbd+unix:///EXPORT?socket=/PATH`.
     source: String,
-    /// A file, `nbd://…` or `nbd+unix://…`; at least as large as the source. A new file is made.
+    /// As the source, and at least as large; what lies beyond the source's end is left alone. A file that does not
+    /// exist is made.
     destination: String,
     /// Connections to each export that allows several; as many chunks are under way.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -39,6 +40,9 @@ pub struct CopyArgs {
 /// What was done.
 #[derive(Debug, Serialize)]
 struct CopyReport {
+    source: String,
+    destination: String,
+    connections: usize,
     size_bytes: u64,
     data_bytes: u64,
     zero_bytes: u64,
@@ -63,24 +67,37 @@ struct Copy {
 pub async fn run(context: &Context, args: &CopyArgs) -> Result<ExitCode, Failure> {
     let begun = Instant::now();
     let connections = usize::from(args.connections);
+    refuse_self(&args.source, &args.destination)?;
     let source = Endpoint::source(&args.source, connections).await?;
     let size_bytes = source.size_bytes();
     let destination = Endpoint::destination(&args.destination, connections, size_bytes).await?;
     if destination.size_bytes() < size_bytes {
-        let detail = format!("{} has {} bytes, {} has {size_bytes}", args.destination, destination.size_bytes(), args.source);
-        return Err(Failure::new(FailureKind::Invalid, detail).remedy("copy to something at least as large"));
+        let detail = format!("{} is smaller than {}", args.destination, args.source);
+        return Err(Failure::new(FailureKind::Invalid, detail)
+            .evidence(format!("{} bytes, {size_bytes} are needed", destination.size_bytes()))
+            .remedy("copy to something at least as large; nothing was written"));
     }
     let workers = connections.min(source.connections()).min(destination.connections()).max(1);
     let bar = bar(context.output, size_bytes);
     let zero = AtomicU64::new(0);
     let copy = Copy { source, destination, size_bytes, next: AtomicU64::new(0), data: AtomicU64::new(0), zero, bar };
-    try_join_all((0..workers).map(|worker| copy.work(worker))).await?;
-    copy.destination.flush().await?;
+    let outcome = tokio::select! {
+        outcome = copy.all(workers) => outcome,
+        _ = tokio::signal::ctrl_c() => {
+            copy.bar.abandon();
+            message(&format!("interrupted: {} is incomplete", args.destination));
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+    };
     copy.bar.finish_and_clear();
+    outcome.map_err(|failure| failure.unfinished(&args.destination))?;
     let seconds = begun.elapsed().as_secs_f64();
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a speed")]
     let bytes_per_second = (size_bytes as f64 / seconds.max(1e-9)) as u64;
     let report = CopyReport {
+        source: args.source.clone(),
+        destination: args.destination.clone(),
+        connections: workers,
         size_bytes,
         data_bytes: copy.data.load(Relaxed),
         zero_bytes: copy.zero.load(Relaxed),
@@ -100,6 +117,16 @@ pub async fn run(context: &Context, args: &CopyArgs) -> Result<ExitCode, Failure
     Ok(ExitCode::SUCCESS)
 }
 
+/// Copying a file onto itself would read what it has just written.
+fn refuse_self(source: &str, destination: &str) -> Result<(), Failure> {
+    let real = |path: &str| std::fs::canonicalize(path).ok();
+    if source == destination || real(source).is_some_and(|path| Some(path) == real(destination)) {
+        return Err(Failure::new(FailureKind::Invalid, format!("{source} and {destination} are the same"))
+            .remedy("name two different ends"));
+    }
+    Ok(())
+}
+
 fn bar(output: OutputFormat, size_bytes: u64) -> ProgressBar {
     if output == OutputFormat::Json {
         return ProgressBar::hidden();
@@ -111,13 +138,18 @@ fn bar(output: OutputFormat, size_bytes: u64) -> ProgressBar {
 }
 
 impl Copy {
+    async fn all(&self, workers: usize) -> Result<(), Failure> {
+        try_join_all((0..workers).map(|worker| self.work(worker))).await?;
+        self.destination.flush().await
+    }
+
     /// Takes stretches in turn, maps each once and moves its chunks.
     async fn work(&self, worker: usize) -> Result<(), Failure> {
         let stretch_bytes = self.stretch_bytes();
         loop {
             let offset = self.next.fetch_add(stretch_bytes, Relaxed);
             let Some(stretch) = Extent::new(offset, stretch_bytes).clamp_to(self.size_bytes) else { return Ok(()) };
-            for region in self.source.map(stretch).await? {
+            for region in self.source.map(worker, stretch).await? {
                 if region.state.reads_as_zero() {
                     self.zero(worker, region.extent).await?;
                 } else {

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use block::{BlockDevice, FileDevice, Region, RegionState};
-use model::Extent;
-use nbd::{Client, NbdUri};
+use block::{BlockDevice, FileDevice, Region};
+use model::{Extent, FailureKind};
+use nbd::{Client, NbdError, NbdUri};
 
 use super::{device_failure, nbd_failure};
 use crate::cli::failure::Failure;
@@ -18,9 +18,9 @@ pub enum Endpoint {
     Nbd(Vec<Client>),
 }
 
-/// Whether what was typed is a URI.
+/// Whether what was typed is meant as a URI; a file of such a name can be called `./…`.
 pub fn is_uri(text: &str) -> bool {
-    text.starts_with("nbd://") || text.starts_with("nbd+unix://")
+    text.contains("://")
 }
 
 impl Endpoint {
@@ -36,7 +36,12 @@ impl Endpoint {
     /// Opens the end that is written; a file that does not exist is made as large as needed.
     pub async fn destination(text: &str, connections: usize, size_bytes: u64) -> Result<Self, Failure> {
         if is_uri(text) {
-            return Self::connect(text, connections).await;
+            let end = Self::connect(text, connections).await?;
+            if matches!(&end, Self::Nbd(clients) if clients.iter().any(Client::is_read_only)) {
+                return Err(Failure::new(FailureKind::Forbidden, format!("{text} is read-only"))
+                    .remedy("serve it writable, or copy to something else"));
+            }
+            return Ok(end);
         }
         let path = Path::new(text);
         let opened = if path.exists() { FileDevice::open(path, false) } else { FileDevice::create(path, size_bytes) };
@@ -71,16 +76,16 @@ impl Endpoint {
     }
 
     /// What is where: an end that does not tell is all data.
-    pub async fn map(&self, extent: Extent) -> Result<Vec<Region>, Failure> {
+    pub async fn map(&self, worker: usize, extent: Extent) -> Result<Vec<Region>, Failure> {
         match self {
             Self::File(device) => {
                 let device = Arc::clone(device);
                 blocking(move || device.map(extent)).await
             }
-            Self::Nbd(clients) => match clients.first().filter(|client| client.can_block_status()) {
-                Some(client) => client.block_status(extent).await.map_err(|error| nbd_failure(&error)),
-                None => Ok(vec![Region { extent, state: RegionState::Data }]),
-            },
+            Self::Nbd(clients) => {
+                let client = &clients[worker % clients.len()];
+                client.block_status(extent).await.map_err(|error| nbd_failure(&error))
+            }
         }
     }
 
@@ -108,7 +113,7 @@ impl Endpoint {
             }
             Self::Nbd(clients) => {
                 let client = &clients[worker % clients.len()];
-                client.write(offset, &data).await.map_err(|error| nbd_failure(&error))?;
+                write_blocks(client, offset, &data).await.map_err(|error| nbd_failure(&error))?;
                 Ok(data)
             }
         }
@@ -123,7 +128,7 @@ impl Endpoint {
             }
             Self::Nbd(clients) => {
                 let client = &clients[worker % clients.len()];
-                client.write_zeroes(extent, true).await.map_err(|error| nbd_failure(&error))
+                zero_blocks(client, extent).await.map_err(|error| nbd_failure(&error))
             }
         }
     }
@@ -145,11 +150,39 @@ impl Endpoint {
     }
 }
 
+/// Writes also where the server takes only whole blocks and the data ends within one: the rest of that block is kept.
+async fn write_blocks(client: &Client, offset: u64, data: &[u8]) -> Result<(), NbdError> {
+    let block_bytes = u64::from(client.block_sizes().minimum);
+    let end = offset + data.len() as u64;
+    let (first, last) = (offset / block_bytes * block_bytes, end.next_multiple_of(block_bytes));
+    if (first, last) == (offset, end) {
+        return client.write(offset, data).await;
+    }
+    let mut blocks = vec![0; usize::try_from(last - first).unwrap_or(usize::MAX)];
+    client.read(first, &mut blocks).await?;
+    let at = usize::try_from(offset - first).unwrap_or(usize::MAX);
+    blocks[at..at + data.len()].copy_from_slice(data);
+    client.write(first, &blocks).await
+}
+
+/// Zeroes whole blocks as such and the rest by writing.
+async fn zero_blocks(client: &Client, extent: Extent) -> Result<(), NbdError> {
+    let block_bytes = u64::from(client.block_sizes().minimum);
+    let first = extent.offset.next_multiple_of(block_bytes).min(extent.end());
+    let last = (extent.end() / block_bytes * block_bytes).max(first);
+    for (from, to) in [(extent.offset, first), (last, extent.end())] {
+        if from < to {
+            write_blocks(client, from, &vec![0; usize::try_from(to - from).unwrap_or(usize::MAX)]).await?;
+        }
+    }
+    if first < last { client.write_zeroes(Extent::new(first, last - first), true).await } else { Ok(()) }
+}
+
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, block::BlockError> + Send + 'static,
 ) -> Result<T, Failure> {
     match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome.map_err(|error| device_failure(&error)),
-        Err(error) => Err(Failure::new(model::FailureKind::Internal, error.to_string())),
+        Err(error) => Err(Failure::new(FailureKind::Internal, error.to_string())),
     }
 }

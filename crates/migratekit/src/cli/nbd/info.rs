@@ -3,15 +3,15 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use model::Extent;
+use model::{Extent, FailureKind};
 use model::size::human_bytes;
-use nbd::{Client, NbdUri};
+use nbd::{Client, NbdError, NbdUri};
 use serde::Serialize;
 
 use super::nbd_failure;
 use crate::cli::failure::Failure;
 use crate::cli::hub::Context;
-use crate::cli::output::{or_dash, show, table};
+use crate::cli::output::{fields, or_dash, show, yes_no};
 
 /// Longest stretch asked about at once, in bytes.
 const STATUS_BYTES: u64 = 1 << 30;
@@ -48,8 +48,11 @@ struct ExportReport {
 /// # Errors
 /// When the server cannot be reached or refuses the export.
 pub async fn run(context: &Context, args: &InfoArgs) -> Result<ExitCode, Failure> {
+    let opened = Client::connect(&args.uri).await;
+    // A server need not tell; one that cannot be reached is told of by the connection above.
     let listed = nbd::client::list_exports(&args.uri).await.unwrap_or_default();
-    let client = Client::connect(&args.uri).await.map_err(|error| nbd_failure(&error))?;
+    let exports: Vec<String> = listed.into_iter().map(|export| export.name).collect();
+    let client = opened.map_err(|error| refused(&error, &exports))?;
     let sizes = client.block_sizes();
     let report = ExportReport {
         uri: args.uri.to_string(),
@@ -65,11 +68,24 @@ pub async fn run(context: &Context, args: &InfoArgs) -> Result<ExitCode, Failure
         preferred_block_bytes: sizes.preferred,
         maximum_request_bytes: client.max_request_bytes(),
         data_bytes: data_bytes(&client).await?,
-        exports: listed.into_iter().map(|export| export.name).collect(),
+        exports,
     };
     client.close().await;
     show(context.output, &report, text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// An unknown name is answered with the names there are.
+fn refused(error: &NbdError, exports: &[String]) -> Failure {
+    let failure = nbd_failure(error);
+    if failure.kind() == FailureKind::NotFound && !exports.is_empty() {
+        return failure.evidence(format!("this server's exports: {}", quoted(exports)));
+    }
+    failure
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
 }
 
 async fn data_bytes(client: &Client) -> Result<Option<u64>, Failure> {
@@ -87,22 +103,19 @@ async fn data_bytes(client: &Client) -> Result<Option<u64>, Failure> {
 }
 
 fn text(report: &ExportReport) -> String {
-    let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
-    let rows = [
-        ["size".to_owned(), format!("{} ({} bytes)", human_bytes(report.size_bytes), report.size_bytes)],
-        ["holds data".to_owned(), report.data_bytes.map_or_else(|| "not told".to_owned(), human_bytes)],
-        ["description".to_owned(), or_dash(report.description.as_deref())],
-        ["read only".to_owned(), yes(report.read_only)],
-        ["several connections".to_owned(), yes(report.multi_conn)],
-        ["flush, trim, write zeroes".to_owned(), {
-            format!("{}, {}, {}", yes(report.flush), yes(report.trim), yes(report.write_zeroes))
-        }],
-        ["block status".to_owned(), yes(report.block_status)],
-        ["blocks".to_owned(), {
-            let (minimum, preferred) = (report.minimum_block_bytes, report.preferred_block_bytes);
-            format!("{minimum} minimum, {preferred} preferred, {} per request", report.maximum_request_bytes)
-        }],
-        ["exports here".to_owned(), report.exports.join(", ")],
-    ];
-    table(["EXPORT", &report.uri], rows)
+    let effects = [("flush", report.flush), ("trim", report.trim), ("write zeroes", report.write_zeroes)];
+    let offered: Vec<&str> = effects.iter().filter(|(_, offered)| *offered).map(|(name, _)| *name).collect();
+    let (minimum, preferred) = (report.minimum_block_bytes, report.preferred_block_bytes);
+    fields([
+        ("export", report.uri.clone()),
+        ("size", format!("{} ({} bytes)", human_bytes(report.size_bytes), report.size_bytes)),
+        ("holds data", report.data_bytes.map_or_else(|| "the server does not tell".to_owned(), human_bytes)),
+        ("description", or_dash(report.description.as_deref())),
+        ("read only", yes_no(report.read_only)),
+        ("several connections", yes_no(report.multi_conn)),
+        ("offers", if offered.is_empty() { "-".to_owned() } else { offered.join(", ") }),
+        ("block status", yes_no(report.block_status)),
+        ("blocks", format!("{minimum} minimum, {preferred} preferred, {} a request", report.maximum_request_bytes)),
+        ("exports here", if report.exports.is_empty() { "-".to_owned() } else { quoted(&report.exports) }),
+    ])
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use block::{BlockDevice, FileDevice};
@@ -11,6 +12,7 @@ use clap::Args;
 use model::FailureKind;
 use nbd::server::{ExportListing, ExportSource, OpenExport, OpenRefused, ServeOptions, serve_connection};
 use nbd::NbdUri;
+use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +21,10 @@ use tokio_util::task::TaskTracker;
 use super::device_failure;
 use crate::cli::failure::Failure;
 use crate::cli::hub::Context;
-use crate::cli::output::message;
+use crate::cli::output::{OutputFormat, message, show};
+
+/// Pause after a connection could not be taken.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What to serve.
 #[derive(Args)]
@@ -66,7 +71,7 @@ impl ExportSource for OneExport {
 ///
 /// # Errors
 /// When the file cannot be opened or the address not listened on.
-pub async fn run(_context: &Context, args: &ServeArgs) -> Result<ExitCode, Failure> {
+pub async fn run(context: &Context, args: &ServeArgs) -> Result<ExitCode, Failure> {
     let device = FileDevice::open(&args.file, args.read_only).map_err(|error| device_failure(&error))?;
     let export = OneExport { name: args.name.clone(), device: Arc::new(device), read_only: args.read_only };
     let server = Server { export: Arc::new(export), shutdown: runtime::shutdown::on_signals(), tasks: TaskTracker::new() };
@@ -76,16 +81,18 @@ pub async fn run(_context: &Context, args: &ServeArgs) -> Result<ExitCode, Failu
                 Failure::new(FailureKind::Conflict, format!("cannot listen on {}: {error}", path.display()))
                     .remedy("remove the socket if nobody uses it")
             })?;
-            message(&format!("serving {}", NbdUri::unix(path, &args.name)));
+            announce(context, &server, NbdUri::unix(path, &args.name))?;
             server.accept(|| async { listener.accept().await.map(|(stream, _)| stream) }).await;
-            std::fs::remove_file(path)?;
+            // Somebody else may have removed it already.
+            let _gone = std::fs::remove_file(path);
         }
         None => {
-            let listener = TcpListener::bind(args.listen)
-                .await
-                .map_err(|error| Failure::new(FailureKind::Conflict, format!("cannot listen on {}: {error}", args.listen)))?;
+            let listener = TcpListener::bind(args.listen).await.map_err(|error| {
+                Failure::new(FailureKind::Conflict, format!("cannot listen on {}: {error}", args.listen))
+                    .remedy("choose another address, or port 0 for any free port")
+            })?;
             let bound = listener.local_addr()?;
-            message(&format!("serving {}", NbdUri::tcp(&bound.ip().to_string(), bound.port(), &args.name)));
+            announce(context, &server, NbdUri::tcp(&bound.ip().to_string(), bound.port(), &args.name))?;
             server
                 .accept(|| async {
                     let (stream, _) = listener.accept().await?;
@@ -96,6 +103,25 @@ pub async fn run(_context: &Context, args: &ServeArgs) -> Result<ExitCode, Failu
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is served, for programs.
+#[derive(Debug, Serialize)]
+struct Served {
+    uri: String,
+    size_bytes: u64,
+    read_only: bool,
+}
+
+/// The line scripts wait for comes first on standard error; JSON, if wanted, on standard output.
+fn announce(context: &Context, server: &Server, uri: NbdUri) -> Result<(), Failure> {
+    let export = &server.export;
+    let served = Served { uri: uri.to_string(), size_bytes: export.device.size_bytes(), read_only: export.read_only };
+    message(&format!("serving {uri}"));
+    match context.output {
+        OutputFormat::Json => show(context.output, &served, |_| String::new()),
+        OutputFormat::Table => Ok(()),
+    }
 }
 
 struct Server {
@@ -117,7 +143,11 @@ impl Server {
                 () = self.shutdown.cancelled() => break,
                 stream = next() => stream,
             };
-            let Ok(stream) = stream else { continue };
+            let Ok(stream) = stream else {
+                // No descriptors or no memory left: both come back when connections end.
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
             let exports: Arc<dyn ExportSource> = Arc::clone(&self.export) as Arc<dyn ExportSource>;
             let options = ServeOptions { shutdown: self.shutdown.clone(), ..ServeOptions::default() };
             self.tasks.spawn(async move {

@@ -1,0 +1,15 @@
+//! The life of a block from a guest's write to its replica, through every process of the product: the plain way, and
+//! with each process killed in the middle of a copy.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
+#[path = "life_of_a_block/answers.rs"]
+mod answers;
+#[path = "life_of_a_block/kills.rs"]
+mod kills;
+#[path = "life_of_a_block/stage.rs"]
+mod stage;
+#[path = "life_of_a_block/tracking.rs"]
+mod tracking;
+#[path = "life_of_a_block/walk.rs"]
+mod walk;

@@ -1,0 +1,41 @@
+//! When change tracking cannot be relied on, everything is compared and the replica is equal all the same.
+
+use lab::world::Roles;
+use serde_json::json;
+
+use super::stage::{Stage, VM, change_ids, modes, sum};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_reset_of_change_tracking_everything_is_compared() {
+    let stage = Stage::ready(Roles::Together).await;
+    let first = stage.replicated().await;
+    stage.guest_writes(20, 1).await;
+    let path = format!("/lab/vms/{VM}/cbt/reset");
+    stage.world.vcenter_admin(&path, &json!({ "disk_key": null })).await.unwrap();
+    let written_later = stage.guest_writes(20, 2).await;
+
+    let second = stage.replicated().await;
+    assert_eq!(modes(&second), ["compare", "compare"]);
+    assert!(sum(&second, "bytes_sent") + sum(&second, "bytes_zero") >= written_later, "{second:#}");
+    assert!(sum(&second, "bytes_sent") <= 2 * written_later, "only what differs is sent: {second:#}");
+    for (old, new) in change_ids(&first).iter().zip(change_ids(&second)) {
+        assert_ne!(old.split_once('/').unwrap().0, new.split_once('/').unwrap().0, "another epoch");
+    }
+
+    stage.guest_writes(5, 3).await;
+    assert_eq!(modes(&stage.replicated().await), ["incremental", "incremental"], "the new epoch is relied on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_vcenter_does_not_tell_the_changes_everything_is_compared() {
+    let stage = Stage::ready(Roles::Together).await;
+    stage.replicated().await;
+    let changed = stage.guest_writes(20, 1).await;
+    let fault = json!({ "effect": "fault", "fault": "FileFault", "message": "on request" });
+    let rule = json!({ "method": "QueryChangedDiskAreas", "what": fault, "count": stage.world.disks().len() });
+    stage.world.vcenter_admin("/lab/faults", &rule).await.unwrap();
+
+    let second = stage.replicated().await;
+    assert_eq!(modes(&second), ["compare", "compare"]);
+    assert_eq!(sum(&second, "bytes_sent"), changed, "only what differs is sent");
+}
