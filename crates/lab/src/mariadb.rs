@@ -178,11 +178,18 @@ fn server_program() -> &'static str {
     if Path::new(USUAL).exists() { USUAL } else { "mariadbd" }
 }
 
+/// Temporary tables of a server: a starting one removes those it finds in its folder, so no two may share one.
+fn temporary_folder(folder: &Path) -> PathBuf {
+    folder.join("tmp")
+}
+
 fn install(folder: &Path) -> Result<(), MariaDbError> {
+    fs::create_dir(temporary_folder(folder)).map_err(io_error("make a folder for temporary tables"))?;
     let output = Command::new("mariadb-install-db")
         .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"])
         .arg(format!("--datadir={}", folder.join("data").display()))
         .args(["--user=root", "--innodb-log-file-size=8M", "--innodb-flush-method=nosync"])
+        .arg(format!("--tmpdir={}", temporary_folder(folder).display()))
         .stdin(Stdio::null())
         .output()
         .map_err(spawn_error("mariadb-install-db"))?;
@@ -202,6 +209,7 @@ fn spawn(folder: &Path, port: u16, tls: Option<&ServerTls>) -> Result<Child, Mar
         .arg(format!("--datadir={}", folder.join("data").display()))
         .arg(format!("--socket={}", folder.join("socket").display()))
         .arg(format!("--pid-file={}", folder.join("pid").display()))
+        .arg(format!("--tmpdir={}", temporary_folder(folder).display()))
         .arg(format!("--port={port}"))
         // Small and fast: the data lives as long as the test.
         .args(["--innodb-log-file-size=8M", "--innodb-buffer-pool-size=32M", "--innodb-flush-log-at-trx-commit=0"])

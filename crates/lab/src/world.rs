@@ -50,6 +50,8 @@ impl World {
     /// # Errors
     /// A program is missing, or a process does not come up.
     pub async fn start(dir: &Path, plan: WorldPlan) -> Result<Self, WorldError> {
+        // reqwest asks for a process-wide provider even where it speaks plain HTTP; one that is there is as good.
+        let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut files = Files::make(dir)?;
         let database = match plan.roles {
             Roles::Together => None,
@@ -140,10 +142,9 @@ impl World {
         let waiting = self.until_agent(|agent| agent["status"] == "awaiting_approval").await?;
         let id = waiting["enrollment_id"].as_str().unwrap_or_default().to_owned();
         operator.run(&["agent", "approve", &id]).await?.json()?;
-        let enrolled = enrolment.await.map_err(|error| WorldError::Answer {
-            what: "the enrolment".to_owned(),
-            reason: error.to_string(),
-        })?;
+        let enrolled = enrolment
+            .await
+            .map_err(|error| WorldError::Answer { what: "the enrolment".to_owned(), reason: error.to_string() })?;
         enrolled?.json()?;
         self.start_agent().await
     }
@@ -192,13 +193,34 @@ impl World {
         let (password, key, secret) = (self.files.password(), self.files.api_key(), self.files.secret_key());
         let addresses = &self.addresses;
         let vcenter = [
-            "vcenter", "add", "lab", "--url", &addresses.vcenter_url, "--username", setup::VCENTER_USER,
-            "--password-file", &password, "--thumbprint", &addresses.vcenter_thumbprint, "--default",
+            "vcenter",
+            "add",
+            "lab",
+            "--url",
+            &addresses.vcenter_url,
+            "--username",
+            setup::VCENTER_USER,
+            "--password-file",
+            &password,
+            "--thumbprint",
+            &addresses.vcenter_thumbprint,
+            "--default",
         ];
         operator.run(&vcenter).await?.json()?;
         let target = [
-            "target", "add", "lab-cloud", "--url", &addresses.cloudstack_url, "--api-key-file", &key,
-            "--secret-key-file", &secret, "--zone", &addresses.zone_id, "--hub-vm", &addresses.oma_vm_id,
+            "target",
+            "add",
+            "lab-cloud",
+            "--url",
+            &addresses.cloudstack_url,
+            "--api-key-file",
+            &key,
+            "--secret-key-file",
+            &secret,
+            "--zone",
+            &addresses.zone_id,
+            "--hub-vm",
+            &addresses.oma_vm_id,
         ];
         operator.run(&target).await?.json()?;
         Ok(())

@@ -8,15 +8,16 @@ use lab::guest::Scatter;
 use lab::vcenter::{DiskSpec, NetworkKind, NetworkSpec, NicSpec, VcenterConfig, VcenterSim, VmSpec};
 use model::{Lineage, Secret};
 use vsphere::{
-    ChangesSince, ConnectionSpec, FolderAccess, FolderDisk, MoRef, PowerState, Severity, Trust, VimSession, VmSnapshotSpec,
-    VsphereError, preflight,
+    ChangesSince, ConnectionSpec, FolderAccess, FolderDisk, MoRef, PowerState, Severity, Trust, VimSession,
+    VmSnapshotSpec, VsphereError, preflight,
 };
 
 const DISK_BYTES: u64 = 64 << 20;
 
 async fn start(folder: &std::path::Path, missing_sets: bool) -> VcenterSim {
     let defaults = VcenterConfig::default();
-    let networks = [defaults.networks.clone(), vec![NetworkSpec { name: "spare/net".to_owned(), kind: NetworkKind::Standard }]];
+    let networks =
+        [defaults.networks.clone(), vec![NetworkSpec { name: "spare/net".to_owned(), kind: NetworkKind::Standard }]];
     let nic = |network: &str| NicSpec { network: network.to_owned(), ..NicSpec::default() };
     let web = VmSpec { folder: "web servers".to_owned(), ..VmSpec::named("web") }
         .with_disk(DiskSpec::empty(DISK_BYTES))
@@ -56,7 +57,8 @@ async fn a_replication_cycle_by_hand() {
     let folder = tempfile::tempdir().unwrap();
     let sim = start(folder.path(), false).await;
     let session = VimSession::connect(spec(&sim, Trust::Thumbprint(sim.sha1_thumbprint().to_owned()))).await.unwrap();
-    for trust in [Trust::Thumbprint(sim.sha256_thumbprint().to_owned()), Trust::CaPem(sim.ca_pem().as_bytes().to_vec())] {
+    for trust in [Trust::Thumbprint(sim.sha256_thumbprint().to_owned()), Trust::CaPem(sim.ca_pem().as_bytes().to_vec())]
+    {
         VimSession::connect(spec(&sim, trust)).await.unwrap().log_out().await.unwrap();
     }
     let refused = VimSession::connect(spec(&sim, Trust::Thumbprint("ab".repeat(20)))).await.unwrap_err();
@@ -83,13 +85,14 @@ async fn a_replication_cycle_by_hand() {
     let disk = session.vm_snapshot_disks(&first).await.unwrap().remove(0);
     assert_eq!((disk.device_key, disk.capacity_bytes, &disk.disk_uuid), (2000, DISK_BYTES, &vm.disks[0].disk_uuid));
     let base = disk.change_id.clone().expect("tracked");
-    let allocated =
-        session.changed_areas(&vm.moref, &first, 2000, DISK_BYTES, &ChangesSince::Beginning).await.unwrap();
+    let allocated = session.changed_areas(&vm.moref, &first, 2000, DISK_BYTES, &ChangesSince::Beginning).await.unwrap();
     assert!(allocated.iter().any(|area| area.offset <= 5 << 20 && area.end() >= (5 << 20) + 100_000), "{allocated:?}");
     let open = |path: String, access| {
         let (session, datacenter_path) = (session.clone(), vm.datacenter_path.clone());
         async move {
-            session.open_folder_disk(&FolderDisk { datacenter_path, vmdk_path: path, capacity_bytes: DISK_BYTES, access }).await
+            session
+                .open_folder_disk(&FolderDisk { datacenter_path, vmdk_path: path, capacity_bytes: DISK_BYTES, access })
+                .await
         }
     };
     let file = open(disk.vmdk_path.clone(), FolderAccess::ViaServer).await.unwrap();
@@ -118,17 +121,25 @@ async fn a_replication_cycle_by_hand() {
     let changed =
         session.changed_areas(&vm.moref, &second, 2000, DISK_BYTES, &ChangesSince::Change(base)).await.unwrap();
     for offset in &written {
-        assert!(changed.iter().any(|area| area.offset <= *offset && area.end() >= offset + 65_536), "{offset} is missing");
+        assert!(
+            changed.iter().any(|area| area.offset <= *offset && area.end() >= offset + 65_536),
+            "{offset} is missing"
+        );
     }
     assert!(model::extent::total_bytes(&changed) <= 2 * 20 * 65_536, "{changed:?}");
 
     // The link the VM writes now is locked.
     let live = session.virtual_machine(&vm.moref).await.unwrap().disks.remove(0).vmdk_path;
     println!("{live} {}", disk.vmdk_path);
-    if let Err(error) = open(live, FolderAccess::ViaServer).await { println!("{error} {:?}", error.remedy()) }
+    if let Err(error) = open(live, FolderAccess::ViaServer).await {
+        println!("{error} {:?}", error.remedy())
+    }
     session.remove_vm_snapshot(&second).await.unwrap();
     let locked = open(disk.vmdk_path.clone(), FolderAccess::ViaServer).await;
-    let error = match locked { Ok(file) => file.read_at(0, &mut bytes).await.unwrap_err(), Err(error) => error };
+    let error = match locked {
+        Ok(file) => file.read_at(0, &mut bytes).await.unwrap_err(),
+        Err(error) => error,
+    };
     assert!(matches!(error, VsphereError::FileLocked { .. }), "{error}");
 
     session.shut_down_guest(&vm.moref).await.unwrap();

@@ -79,7 +79,7 @@ enum Command {
     /// Agents: pair, approve, list.
     #[command(subcommand)]
     Agent(agent::AgentCommand),
-    /// VMs: discover, add, list, show.
+    /// VMs: discover, add, list, show, remove.
     #[command(subcommand)]
     Vm(vm::VmCommand),
     /// Replicate a VM into its target.

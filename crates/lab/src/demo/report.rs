@@ -1,7 +1,6 @@
 //! What the demonstration tells the person who watches it.
 
-use comfy_table::Table;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{LineStyle, Table, TableStyle};
 use model::size::human_bytes;
 use serde_json::Value;
 
@@ -27,7 +26,7 @@ impl Checks {
             let mark = if *held { "held" } else { "FAILED" };
             table.add_row([mark, what.as_str(), seen.as_str()]);
         }
-        print(&table.to_string());
+        print(&table.trim_fmt());
         let failed = self.rows.iter().filter(|(held, _, _)| !held).count();
         print(&format!("{} checks held, {failed} failed", self.rows.len() - failed));
         failed == 0
@@ -44,9 +43,11 @@ fn print(text: &str) {
     println!("{text}");
 }
 
+/// A table with a line under its head and nothing else.
 fn new_table(head: &[&str]) -> Table {
+    let style = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(head);
+    table.load_style(style).set_header(head);
     table
 }
 
@@ -62,7 +63,8 @@ pub(super) fn sum(progress: &Value, counter: &str) -> u64 {
 
 /// One row a disk and replication.
 pub(super) fn print_syncs(world: &World, syncs: &[&Sync]) {
-    let mut table = new_table(&["RUN", "DISK", "SIZE", "READ", "SENT", "ZERO", "SECONDS", "MiB/s", "CHANGE ID", "DIGESTS"]);
+    let mut table =
+        new_table(&["RUN", "DISK", "SIZE", "READ", "SENT", "ZERO", "SECONDS", "MiB/s", "CHANGE ID", "DIGESTS"]);
     for sync in syncs {
         let disks = sync.progress["run"]["disks"].as_array().map(Vec::as_slice).unwrap_or_default();
         for disk in disks {
@@ -81,7 +83,7 @@ pub(super) fn print_syncs(world: &World, syncs: &[&Sync]) {
             ]);
         }
     }
-    print(&table.to_string());
+    print(&table.trim_fmt());
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a speed for people")]
@@ -106,6 +108,7 @@ pub(super) fn print_next_steps(world: &World) {
     for arguments in ["vm show demo-web01", "job list", "replicate demo-web01 --watch", "agent audit"] {
         print(&format!("  {command} {arguments}"));
     }
-    let pids: Vec<String> = world.hub.iter().chain(&world.agent).chain([&world.lab]).map(|p| p.pid().to_string()).collect();
+    let pids: Vec<String> =
+        world.hub.iter().chain(&world.agent).chain([&world.lab]).map(|p| p.pid().to_string()).collect();
     print(&format!("  stop it: kill {}", pids.join(" ")));
 }

@@ -27,17 +27,14 @@ impl Process {
     pub fn start(name: &str, program: &Path, arguments: &[&str], log: &Path) -> Result<Self, WorldError> {
         let out = File::options().create(true).append(true).open(log).map_err(WorldError::file("open", log))?;
         let also = out.try_clone().map_err(WorldError::file("open", log))?;
-        let child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(also)
-            .spawn()
-            .map_err(|source| WorldError::Start {
-                program: program.to_owned(),
-                hint: "build it: cargo build -p migratekit -p lab",
-                source,
-            })?;
+        let child =
+            Command::new(program).args(arguments).stdin(Stdio::null()).stdout(out).stderr(also).spawn().map_err(
+                |source| WorldError::Start {
+                    program: program.to_owned(),
+                    hint: "build it: cargo build -p migratekit -p lab",
+                    source,
+                },
+            )?;
         Ok(Self { name: name.to_owned(), child, log: log.to_owned(), leave: false })
     }
 

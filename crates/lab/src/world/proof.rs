@@ -55,10 +55,8 @@ pub fn first_difference(left: &Path, right: &Path, length: u64) -> Result<Option
 /// It cannot be started.
 pub async fn file_system_is_clean(replica: &Path, disk: &Disk) -> Result<(bool, String), WorldError> {
     let place = format!("{}?offset={}", replica.display(), disk.layout.filesystem.start);
-    let output = Command::new("e2fsck").args(["-f", "-n", &place]).output().await.map_err(|source| WorldError::Start {
-        program: PathBuf::from("e2fsck"),
-        hint: "apt-get install e2fsprogs",
-        source,
+    let output = Command::new("e2fsck").args(["-f", "-n", &place]).output().await.map_err(|source| {
+        WorldError::Start { program: PathBuf::from("e2fsck"), hint: "apt-get install e2fsprogs", source }
     })?;
     let said = String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default().to_owned();
     Ok((output.status.success(), said))

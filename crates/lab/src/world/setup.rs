@@ -113,7 +113,9 @@ impl Files {
             volume_daemon: free_port()?,
             agent: free_port()?,
         };
-        for (name, text) in [("vcenter.password", "VMware1!"), ("api.key", "lab-api-key"), ("secret.key", "lab-secret-key")] {
+        for (name, text) in
+            [("vcenter.password", "VMware1!"), ("api.key", "lab-api-key"), ("secret.key", "lab-secret-key")]
+        {
             files.write(name, text)?;
         }
         Ok(files)
@@ -214,7 +216,8 @@ impl Files {
             None => format!("[database]\nkind = \"sqlite\"\npath = \"{dir}/hub/hub.sqlite\"\n"),
             Some(server) => {
                 let config = server.database(DATABASE).map_err(WorldError::simulator("database"))?;
-                toml::to_string(&json!({ "database": config })).map_err(WorldError::simulator("database configuration"))?
+                toml::to_string(&json!({ "database": config }))
+                    .map_err(WorldError::simulator("database configuration"))?
             }
         };
         let hub = format!(
@@ -228,8 +231,7 @@ impl Files {
             oma = self.oma,
         );
         self.write("hub.toml", &hub)?;
-        let agent =
-            format!("hub = \"{}\"\nstate_dir = \"{dir}/agent\"\nlisten = \"{}\"\n", self.public, self.agent);
+        let agent = format!("hub = \"{}\"\nstate_dir = \"{dir}/agent\"\nlisten = \"{}\"\n", self.public, self.agent);
         self.write("vma.toml", &agent)
     }
 

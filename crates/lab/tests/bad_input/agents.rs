@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use lab::world::CommandOutput;
-use nbd::client::{Client, ClientOptions};
 use nbd::NbdError;
+use nbd::client::{Client, ClientOptions};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::task::JoinHandle;

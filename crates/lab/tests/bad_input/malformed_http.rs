@@ -107,7 +107,8 @@ async fn answered(world: &World, wrong: Wrong) {
 async fn no_http_at_all(world: &World) {
     let address = world.hub_url().trim_start_matches("http://").to_owned();
     let long_header = format!("GET /health HTTP/1.1\r\nhost: hub\r\nx: {}\r\n\r\n", "y".repeat(1 << 20));
-    let two_lengths = "POST /api/v1/enroll HTTP/1.1\r\nhost: hub\r\ncontent-length: 4\r\ncontent-length: 5\r\n\r\nabcde";
+    let two_lengths =
+        "POST /api/v1/enroll HTTP/1.1\r\nhost: hub\r\ncontent-length: 4\r\ncontent-length: 5\r\n\r\nabcde";
     for garbage in [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".as_slice(),
         b"GET /health HTTP/9.9\r\n\r\n",

@@ -25,7 +25,16 @@ async fn discover_with(site: &Site, name: &str, password: &str, thumbprint: &str
     let url = site.world.addresses().vcenter_url.clone();
     let user = "administrator@vsphere.local";
     site.done(&[
-        "vcenter", "add", name, "--url", &url, "--username", user, "--password-file", &password, "--thumbprint",
+        "vcenter",
+        "add",
+        name,
+        "--url",
+        &url,
+        "--username",
+        user,
+        "--password-file",
+        &password,
+        "--thumbprint",
         thumbprint,
     ])
     .await;

@@ -43,8 +43,19 @@ async fn the_key_of_another_account(site: &Site) {
     let (key, secret) = (site.file("tenant.key", "tenant-key"), site.file("tenant.secret", "tenant-secret"));
     let addresses = site.world.addresses().clone();
     site.done(&[
-        "target", "add", "foreign", "--url", &addresses.cloudstack_url, "--api-key-file", &key, "--secret-key-file",
-        &secret, "--zone", &addresses.zone_id, "--hub-vm", &addresses.oma_vm_id,
+        "target",
+        "add",
+        "foreign",
+        "--url",
+        &addresses.cloudstack_url,
+        "--api-key-file",
+        &key,
+        "--secret-key-file",
+        &secret,
+        "--zone",
+        &addresses.zone_id,
+        "--hub-vm",
+        &addresses.oma_vm_id,
     ])
     .await;
     site.done(&["vm", "add", FOREIGN, "--target", "foreign"]).await;
@@ -161,7 +172,10 @@ impl SmallStorage {
         let output = Command::new(program).args(arguments).arg(folder).output();
         let output = output.unwrap_or_else(|error| panic!("{program} not found: apt-get install mount ({error})"));
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "a small tmpfs cannot be mounted; run this as root with CAP_SYS_ADMIN: {said}");
+        assert!(
+            output.status.success(),
+            "a small tmpfs cannot be mounted; run this as root with CAP_SYS_ADMIN: {said}"
+        );
     }
 }
 

@@ -5,19 +5,38 @@ use serde_json::Value;
 use super::stage::{Stage, VM};
 
 const CONTEXT: &[&str] = &[
-    "context_id", "vm_name", "vmware_vm_id", "vm_path", "vcenter_host", "datacenter", "current_status",
-    "current_job_id", "total_jobs_run", "successful_jobs", "failed_jobs", "last_successful_job_id", "created_at",
-    "updated_at", "first_job_at", "last_job_at", "last_status_change",
+    "context_id",
+    "vm_name",
+    "vmware_vm_id",
+    "vm_path",
+    "vcenter_host",
+    "datacenter",
+    "current_status",
+    "current_job_id",
+    "total_jobs_run",
+    "successful_jobs",
+    "failed_jobs",
+    "last_successful_job_id",
+    "created_at",
+    "updated_at",
+    "first_job_at",
+    "last_job_at",
+    "last_status_change",
 ];
 const CURRENT_JOB: &[&str] = &[
-    "id", "status", "progress_percent", "current_operation", "bytes_transferred", "total_bytes",
-    "transfer_speed_bps", "vma_throughput_mbps", "vma_eta_seconds",
+    "id",
+    "status",
+    "progress_percent",
+    "current_operation",
+    "bytes_transferred",
+    "total_bytes",
+    "transfer_speed_bps",
+    "vma_throughput_mbps",
+    "vma_eta_seconds",
 ];
-const DISK: &[&str] =
-    &["disk_id", "size_gb", "capacity_bytes", "cpu_count", "memory_mb", "os_type", "network_config"];
+const DISK: &[&str] = &["disk_id", "size_gb", "capacity_bytes", "cpu_count", "memory_mb", "os_type", "network_config"];
 /// Times are texts with an offset.
-const TIMES: &[&str] =
-    &["created_at", "updated_at", "first_job_at", "last_job_at", "last_status_change"];
+const TIMES: &[&str] = &["created_at", "updated_at", "first_job_at", "last_job_at", "last_status_change"];
 
 /// After `replications` completed ones.
 pub(crate) async fn have_the_promised_fields(stage: &Stage, replications: u64) {
@@ -45,7 +64,10 @@ pub(crate) async fn have_the_promised_fields(stage: &Stage, replications: u64) {
     assert_eq!(disks.len(), stage.world.disks().len());
     for (disk, known) in disks.iter().zip(stage.world.disks()) {
         has(disk, DISK);
-        assert_eq!((&disk["disk_id"], &disk["capacity_bytes"]), (&known.disk_id.as_str().into(), &known.capacity_bytes.into()));
+        assert_eq!(
+            (&disk["disk_id"], &disk["capacity_bytes"]),
+            (&known.disk_id.as_str().into(), &known.capacity_bytes.into())
+        );
         let networks: Value = serde_json::from_str(disk["network_config"].as_str().unwrap()).unwrap();
         assert_eq!(networks.as_array().unwrap().len(), 2, "{networks}");
     }

@@ -19,7 +19,10 @@ async fn a_vm_is_copied_once_and_then_only_what_changed() {
     assert_eq!(modes(&second), ["incremental", "incremental"]);
     for counter in ["bytes_read", "bytes_sent"] {
         let bytes = sum(&second, counter);
-        assert!(bytes >= changed && bytes * 100 <= changed * MOST_OF_CHANGED_PERCENT, "{counter}: {bytes} of {changed}");
+        assert!(
+            bytes >= changed && bytes * 100 <= changed * MOST_OF_CHANGED_PERCENT,
+            "{counter}: {bytes} of {changed}"
+        );
     }
     assert_ne!(change_ids(&first), change_ids(&second));
 

@@ -4,18 +4,19 @@ use std::process::ExitCode;
 
 use api::Client;
 use api::oma::contexts::{ContextDetail, ContextList};
+use api::oma::replications::Accepted;
 use api::oma::discovery::{AddRequest, AddResult, ScanRequest, ScanResult};
 use api::vma::SourceVm;
 use clap::{Args, Subcommand};
-use model::ChangeId;
 use model::size::human_bytes;
 use model::status::ReplicationStatus;
+use model::{ChangeId, FailureKind};
 
 use super::clock::{ago, stamp, took};
 use super::failure::{CHECK_FAILED, Failure, explain};
 use super::findings::findings_text;
 use super::hub::{Context, vm_context};
-use super::output::{fields, or_dash, show, table, yes_no};
+use super::output::{fields, hint, or_dash, show, table, yes_no};
 
 /// What can be done with VMs.
 #[derive(Subcommand)]
@@ -26,6 +27,19 @@ pub enum VmCommand {
     Add(AddArgs),
     /// List VMs that were added.
     List,
+    /// Forget a VM; refused while a job runs or its replica exists.
+    Remove {
+        /// Name or context id.
+        vm: String,
+    },
+    /// Delete a VM's replica: its volumes in CloudStack, and with them its change ids.
+    DropReplica {
+        /// Name or context id.
+        vm: String,
+        /// Confirms that the volumes are to be deleted.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Show one VM with its disks, jobs and change ids.
     Show {
         /// Name or context id.
@@ -73,6 +87,8 @@ pub async fn run(context: &Context, command: VmCommand) -> Result<ExitCode, Fail
         VmCommand::Discover(args) => discover(context, &client, args).await,
         VmCommand::Add(args) => add(context, &client, args).await,
         VmCommand::List => list(context, &client).await,
+        VmCommand::Remove { vm } => remove(context, &client, &vm).await,
+        VmCommand::DropReplica { vm, yes } => drop_replica(context, &client, &vm, yes).await,
         VmCommand::Show { vm } => {
             show(context.output, &vm_context(&client, &vm).await?, detail)?;
             Ok(ExitCode::SUCCESS)
@@ -139,6 +155,27 @@ async fn add(context: &Context, client: &Client, args: AddArgs) -> Result<ExitCo
         added.chain(refused).collect::<Vec<_>>().join("\n")
     })?;
     Ok(if result.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CHECK_FAILED) })
+}
+
+async fn remove(context: &Context, client: &Client, vm: &str) -> Result<ExitCode, Failure> {
+    let id = vm_context(client, vm).await?.context.context_id;
+    client.delete::<()>(&format!("/api/v1/vm-contexts/{id}")).await?;
+    show(context.output, &serde_json::json!({ "removed": vm }), |_| format!("forgot {vm}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn drop_replica(context: &Context, client: &Client, vm: &str, yes: bool) -> Result<ExitCode, Failure> {
+    let detail = vm_context(client, vm).await?;
+    let volumes = detail.disks.iter().filter(|disk| disk.volume_uuid.is_some()).count();
+    if !yes {
+        let text = format!("this deletes the {volumes} replica volumes of {vm} in CloudStack");
+        return Err(Failure::new(FailureKind::Conflict, text).remedy("say so: repeat with --yes"));
+    }
+    let id = detail.context.context_id;
+    let accepted: Accepted = client.delete(&format!("/api/v1/vm-contexts/{id}/replica")).await?;
+    show(context.output, &accepted, |accepted| format!("started {}", accepted.tracking_id))?;
+    hint(context.output, &format!("next: migratekit job log {} --follow", accepted.tracking_id));
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn list(context: &Context, client: &Client) -> Result<ExitCode, Failure> {
