@@ -265,6 +265,8 @@ async fn collect(name: &str, mut body: ResponseBody) -> Result<Bytes, ClientErro
 #[derive(Clone)]
 pub struct HttpTransport {
     http: reqwest::Client,
+    /// For streams: the answer to one comes when all of it has been worked through, which may take hours.
+    patient: reqwest::Client,
     base_url: String,
     token: Option<Secret>,
     peer: String,
@@ -275,16 +277,20 @@ impl HttpTransport {
     /// `https`, a TLS configuration of the caller's.
     ///
     /// # Errors
-    /// When the client cannot be built.
+    /// When the client cannot be built, or the token would leave this machine without encryption.
     pub fn tcp(
         base_url: &str,
         token: Option<Secret>,
         tls: Option<rustls::ClientConfig>,
     ) -> Result<Self, TransportError> {
-        let mut builder = reqwest::Client::builder();
-        if let Some(tls) = tls {
-            builder = builder.tls_backend_preconfigured(tls);
+        if token.is_some() && !keeps_secrets(base_url) {
+            let source = "a token is only sent over https, or to this machine".into();
+            return Err(TransportError::Request { peer: base_url.to_owned(), source });
         }
+        let builder = || match tls.clone() {
+            Some(tls) => reqwest::Client::builder().tls_backend_preconfigured(tls),
+            None => reqwest::Client::builder(),
+        };
         Self::finish(builder, base_url.trim_end_matches('/').to_owned(), token, base_url.to_owned())
     }
 
@@ -295,30 +301,33 @@ impl HttpTransport {
     pub fn unix(path: impl Into<PathBuf>) -> Result<Self, TransportError> {
         let path = path.into();
         let peer = path.display().to_string();
-        Self::finish(reqwest::Client::builder().unix_socket(path), "http://localhost".to_owned(), None, peer)
+        let builder = || reqwest::Client::builder().unix_socket(path.as_path());
+        Self::finish(builder, "http://localhost".to_owned(), None, peer)
     }
 
     fn finish(
-        builder: reqwest::ClientBuilder,
+        builder: impl Fn() -> reqwest::ClientBuilder,
         base_url: String,
         token: Option<Secret>,
         peer: String,
     ) -> Result<Self, TransportError> {
-        let http = builder
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
-            .no_proxy()
-            .build()
-            .map_err(|source| TransportError::Request { peer: peer.clone(), source: source.into() })?;
-        Ok(Self { http, base_url, token, peer })
+        let failed = |source: reqwest::Error| TransportError::Request { peer: peer.clone(), source: source.into() };
+        let common = || {
+            // No API of ours redirects; whoever does would be sent what is meant for the peer.
+            builder().connect_timeout(CONNECT_TIMEOUT).redirect(reqwest::redirect::Policy::none()).no_proxy()
+        };
+        let http = common().read_timeout(READ_TIMEOUT).build().map_err(failed)?;
+        let patient = common().build().map_err(failed)?;
+        Ok(Self { http, patient, base_url, token, peer })
     }
 
-    /// Sends a request whose body is a stream and reads the answer's JSON.
+    /// Sends a request whose body is a stream and reads the answer's JSON. However long the answer takes it is awaited:
+    /// the caller gives up by dropping this.
     ///
     /// # Errors
     /// The peer's problem, or no usable answer.
     pub async fn post_stream<T: DeserializeOwned>(&self, path: &str, body: ResponseBody) -> Result<T, ClientError> {
-        let mut request = self.http.post(format!("{}{path}", self.base_url)).body(reqwest::Body::wrap_stream(body));
+        let mut request = self.patient.post(format!("{}{path}", self.base_url)).body(reqwest::Body::wrap_stream(body));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
         }
@@ -343,6 +352,20 @@ impl HttpTransport {
     }
 }
 
+/// Whether nobody on the way can read what is sent to this URL.
+fn keeps_secrets(base_url: &str) -> bool {
+    let Ok(url) = reqwest::Url::parse(base_url) else { return false };
+    let is_local = || match url.host_str() {
+        Some("localhost") => true,
+        Some(host) => {
+            let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+            address.is_ok_and(|address| address.is_loopback())
+        }
+        None => false,
+    };
+    url.scheme() == "https" || is_local()
+}
+
 impl Transport for HttpTransport {
     fn send(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<ResponseBody>, TransportError>> {
         Box::pin(async move {
@@ -355,5 +378,53 @@ impl Transport for HttpTransport {
             let response = outgoing.send().await.map_err(|source| self.unreachable(source))?;
             Ok(self.response(response))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_sent_encrypted_or_stays_on_this_machine() {
+        for url in ["https://hub.example", "http://127.0.0.1:8082", "http://localhost:1/", "http://[::1]:8082"] {
+            assert!(keeps_secrets(url), "{url}");
+        }
+        for url in
+            ["http://hub.example", "http://192.0.2.1", "http://127.0.0.1.example", "http://127.0.0.1@hub.example"]
+        {
+            assert!(!keeps_secrets(url), "{url}");
+            let token = Some(Secret::new("x"));
+            assert!(matches!(HttpTransport::tcp(url, token, None), Err(TransportError::Request { .. })), "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_answer_to_a_stream_may_take_longer_than_any_other() {
+        use axum::extract::State;
+        use tokio::sync::Notify;
+
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("peer.sock");
+        let notices = std::sync::Arc::new((Notify::new(), Notify::new()));
+        let slow = async |State(notices): State<std::sync::Arc<(Notify, Notify)>>, body: Bytes| {
+            notices.0.notify_one();
+            notices.1.notified().await;
+            axum::Json(body.len())
+        };
+        let router = axum::Router::new().route("/slow", axum::routing::post(slow)).with_state(notices.clone());
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let server = tokio::spawn(std::future::IntoFuture::into_future(axum::serve(listener, router)));
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let transport = HttpTransport::unix(&socket).unwrap();
+        let body = futures::stream::iter([Ok(Bytes::from_static(b"four"))]).boxed();
+        let asking = tokio::spawn(async move { transport.post_stream::<usize>("/slow", body).await });
+        notices.0.notified().await;
+        tokio::time::pause();
+        tokio::time::advance(READ_TIMEOUT * 2).await;
+        tokio::time::resume();
+        notices.1.notify_one();
+        assert_eq!(asking.await.unwrap().unwrap(), 4);
+        server.abort();
     }
 }

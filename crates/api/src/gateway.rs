@@ -186,12 +186,12 @@ impl GatewayClient {
         self.client.get("/connections").await
     }
 
-    /// Cuts one NBD connection.
+    /// Closes every NBD connection of an agent.
     ///
     /// # Errors
     /// The gateway's problem, or no answer.
-    pub async fn cut(&self, connection_id: u64) -> Result<(), ClientError> {
-        self.client.delete(&format!("/connections/{connection_id}")).await
+    pub async fn close_agent(&self, enrollment_id: &str) -> Result<(), ClientError> {
+        self.client.post(&format!("/agents/{enrollment_id}/close"), &()).await
     }
 }
 

@@ -179,7 +179,8 @@ pub enum ReaderSpec {
     Folder,
     /// An NBD server that shows the frozen disk.
     Nbd {
-        /// `nbd://…` or `nbd+unix://…`; may hold `{vmdk_path}`, `{moref}`, `{vm_snapshot}`, `{disk_id}`.
+        /// `nbd://…` or `nbd+unix://…`; may hold `{vmdk_path}`, `{moref}`, `{vm_snapshot}`, `{disk_id}`. A Unix socket
+        /// must lie under a folder the agent's configuration allows.
         uri: String,
     },
     /// A program that serves the frozen disk as NBD on the Unix socket `{socket}`; named in the agent's own

@@ -116,7 +116,9 @@ pub struct ProbeFacts {
     pub templates: Fact<Vec<Template>>,
     /// MAC addresses of the machine that will write the volumes.
     pub local_macs: Vec<String>,
-    /// The VM that has one of them.
+    /// The VM of that machine, where somebody named it.
+    pub own_vm_wanted: Option<String>,
+    /// That VM, or the one that has one of the MAC addresses.
     pub own_vm: Fact<Option<VirtualMachine>>,
     /// VM snapshots of that VM.
     pub own_vm_snapshots: Fact<Vec<VmSnapshot>>,
@@ -349,7 +351,13 @@ fn volume_size(facts: &ProbeFacts) -> Verdict {
 }
 
 fn own_vm(facts: &ProbeFacts, vm: Option<&VirtualMachine>) -> Verdict {
-    if facts.local_macs.is_empty() {
+    if let (Some(id), None) = (&facts.own_vm_wanted, vm) {
+        return failed(
+            format!("there is no VM {id} that this account sees"),
+            "use the keys of the account that owns the hub's VM or of a root administrator, or name the right VM",
+        );
+    }
+    if facts.own_vm_wanted.is_none() && facts.local_macs.is_empty() {
         return warning(
             "no network card of this machine was given to look for",
             "run the hub on a VM of this cloud: volumes are attached to it",

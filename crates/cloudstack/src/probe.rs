@@ -26,6 +26,8 @@ pub struct ProbeOptions {
     pub disk_offering_id: Option<String>,
     /// MAC addresses of the machine that will write the volumes.
     pub local_macs: Vec<String>,
+    /// The VM of that machine where somebody named it; else it is found by the MAC addresses.
+    pub own_vm_id: Option<String>,
     /// Sizes of the disks to be replicated, in bytes.
     pub wanted_sizes_bytes: Vec<u64>,
 }
@@ -83,8 +85,8 @@ pub struct OwnVm {
     pub state: VmState,
     /// Zone.
     pub zone_id: Option<String>,
-    /// The network card it was found by.
-    pub mac_address: String,
+    /// The network card it was found by, or its first one when it was named.
+    pub mac_address: Option<String>,
 }
 
 /// One limit and how far it is used.
@@ -143,7 +145,7 @@ async fn gather(client: &Client, options: &ProbeOptions, capabilities: Capabilit
         client.list_disk_offerings(&offerings),
         client.list_networks(&networks),
         client.list_templates(&templates),
-        client.find_vm_by_mac(&options.local_macs),
+        find_own_vm(client, options),
     );
     let own_vm_snapshots = match &own_vm {
         Ok(Some(vm)) => fact(client.list_vm_snapshots(&vm.id).await),
@@ -162,9 +164,17 @@ async fn gather(client: &Client, options: &ProbeOptions, capabilities: Capabilit
         networks: fact(networks),
         templates: fact(templates),
         local_macs: options.local_macs.clone(),
+        own_vm_wanted: options.own_vm_id.clone(),
         own_vm: fact(own_vm),
         own_vm_snapshots,
         sizes: SizeRequest { disk_sizes_bytes: options.wanted_sizes_bytes.clone() },
+    }
+}
+
+async fn find_own_vm(client: &Client, options: &ProbeOptions) -> Result<Option<VirtualMachine>, CloudstackError> {
+    match &options.own_vm_id {
+        Some(id) => client.find_virtual_machine(id).await,
+        None => client.find_vm_by_mac(&options.local_macs).await,
     }
 }
 
@@ -204,7 +214,7 @@ fn report_of(facts: ProbeFacts) -> ProbeReport {
     let prerequisites = evaluate(&facts);
     let account = facts.account.ok().flatten();
     let limits = limits_view(account.as_ref(), facts.limits.as_deref().unwrap_or_default(), &facts.capabilities);
-    let own_vm = facts.own_vm.ok().flatten().and_then(|vm| own_vm_view(vm, &facts.local_macs));
+    let own_vm = facts.own_vm.ok().flatten().map(|vm| own_vm_view(vm, &facts.local_macs));
     ProbeReport {
         api_url: facts.api_url,
         version: facts.capabilities.cloudstack_version.clone(),
@@ -222,9 +232,10 @@ fn report_of(facts: ProbeFacts) -> ProbeReport {
     }
 }
 
-fn own_vm_view(vm: VirtualMachine, local_macs: &[String]) -> Option<OwnVm> {
-    let mac_address = matching_mac(&vm, local_macs)?.to_owned();
-    Some(OwnVm { id: vm.id, name: vm.name, state: vm.state, zone_id: vm.zone_id, mac_address })
+fn own_vm_view(vm: VirtualMachine, local_macs: &[String]) -> OwnVm {
+    let first = || vm.nics.iter().find_map(|nic| nic.mac_address.as_deref());
+    let mac_address = matching_mac(&vm, local_macs).or_else(first).map(str::to_owned);
+    OwnVm { id: vm.id, name: vm.name, state: vm.state, zone_id: vm.zone_id, mac_address }
 }
 
 fn unreachable_report(client: &Client, error: &CloudstackError) -> ProbeReport {

@@ -24,9 +24,19 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// The peer chose an export.
+    /// Where it came from.
+    pub fn remote(&self) -> SocketAddr {
+        self.remote
+    }
+
+    /// The peer asks for an export. From now on the connection is cut with it.
     pub fn chose(&self, export_name: &str) {
         *self.export_name.lock() = Some(export_name.to_owned());
+    }
+
+    /// The peer did not get what it asked for.
+    pub fn was_refused(&self) {
+        *self.export_name.lock() = None;
     }
 
     /// The peer wrote `bytes`.
@@ -118,14 +128,6 @@ impl Connections {
         }
     }
 
-    /// Cuts one connection; `false` when there is none of that number.
-    pub fn cut(&self, id: u64) -> bool {
-        let open = self.open.lock();
-        let Some(connection) = open.get(&id) else { return false };
-        connection.cut.cancel();
-        true
-    }
-
     /// Bytes ever written and read over connections that are closed or open.
     pub fn totals(&self) -> (u64, u64) {
         let open = self.open.lock();
@@ -176,6 +178,9 @@ mod tests {
         assert!(first.connection().cut_token().is_cancelled() && !second.connection().cut_token().is_cancelled());
         drop(first);
         assert_eq!((all.totals(), all.count_on("a"), all.views().len()), ((7, 0), 0, 1));
-        assert!(!all.cut(1) && all.cut(2));
+        all.cut_agent("agent-1");
+        assert!(!second.connection().cut_token().is_cancelled());
+        all.cut_agent("agent-2");
+        assert!(second.connection().cut_token().is_cancelled());
     }
 }

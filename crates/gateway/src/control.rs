@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{get, post};
 use futures::StreamExt;
 use serde_json::{Value, json};
 use store::{Store, nbd_exports};
@@ -39,7 +39,6 @@ pub(crate) fn router(control: Control) -> Router {
         .route("/exports/{name}/close", post(close_export))
         .route("/agents/{enrollment_id}/close", post(close_agent))
         .route("/connections", get(connections))
-        .route("/connections/{id}", delete(close_connection))
         .route("/health", get(health))
         .route("/metrics", get(metrics))
         .fallback(not_found)
@@ -91,13 +90,6 @@ async fn close_agent(State(control): State<Control>, Path(enrollment_id): Path<S
 
 async fn connections(State(control): State<Control>) -> Json<Vec<ConnectionView>> {
     Json(control.connections.views())
-}
-
-async fn close_connection(State(control): State<Control>, Path(id): Path<u64>) -> Result<Json<()>, Problem> {
-    if control.connections.cut(id) {
-        return Ok(Json(()));
-    }
-    Err(Problem::new(model::FailureKind::NotFound, format!("there is no connection {id}")))
 }
 
 async fn health(State(control): State<Control>) -> Result<Json<Value>, GatewayError> {

@@ -10,6 +10,7 @@ use nbd::server::{ExportListing, ExportSource, OpenExport, OpenRefused};
 use store::Store;
 use store::nbd_exports::{self, ExportTarget};
 
+use crate::connections::Connection;
 use crate::error::GatewayError;
 
 /// Most exports named to one peer.
@@ -34,13 +35,14 @@ pub enum Peer {
 pub struct PeerExports {
     store: Store,
     peer: Peer,
+    connection: Arc<Connection>,
 }
 
 impl PeerExports {
-    /// What `peer` may open.
+    /// What `peer` may open on this connection.
     #[must_use]
-    pub fn new(store: Store, peer: Peer) -> Self {
-        Self { store, peer }
+    pub fn new(store: Store, peer: Peer, connection: Arc<Connection>) -> Self {
+        Self { store, peer, connection }
     }
 
     fn enrollment(&self) -> Option<&str> {
@@ -66,11 +68,8 @@ impl PeerExports {
         }
         Ok(target)
     }
-}
 
-#[async_trait]
-impl ExportSource for PeerExports {
-    async fn open(&self, name: &str) -> Result<OpenExport, OpenRefused> {
+    async fn open_found(&self, name: &str) -> Result<OpenExport, OpenRefused> {
         let target = self.find(name).await?;
         let read_only = target.read_only || self.peer == Peer::Local { may_write: false };
         let device = open_device(&target, read_only).await.map_err(|error| {
@@ -78,6 +77,19 @@ impl ExportSource for PeerExports {
             OpenRefused::Busy { reason: error.to_string() }
         })?;
         Ok(OpenExport { device, read_only, multi_conn: true, description: description(&target) })
+    }
+}
+
+#[async_trait]
+impl ExportSource for PeerExports {
+    async fn open(&self, name: &str) -> Result<OpenExport, OpenRefused> {
+        // Before the look-up: whoever closes the export meanwhile is seen there or finds this connection to cut.
+        self.connection.chose(name);
+        let opened = self.open_found(name).await;
+        if opened.is_err() {
+            self.connection.was_refused();
+        }
+        opened
     }
 
     async fn list(&self) -> Vec<ExportListing> {

@@ -10,6 +10,7 @@ pub mod error;
 mod exports;
 mod forward;
 mod listener;
+mod room;
 mod verify;
 
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ pub use error::GatewayError;
 use connections::Connections;
 use control::Control;
 use listener::Listener;
+use room::Room;
 
 /// Runs the gateway until shutdown.
 ///
@@ -43,7 +45,8 @@ pub async fn run(config: GatewayConfig, store: Store, shutdown: CancellationToke
     let connections = Arc::new(Connections::default());
     let control = control::router(Control { store: store.clone(), connections: Arc::clone(&connections) });
     let control_socket = config.control_socket();
-    let listener = Listener { config: Arc::new(config), store, connections, shutdown: shutdown.clone() };
+    let public_room = Arc::new(Room::default());
+    let listener = Listener { config: Arc::new(config), store, connections, public_room, shutdown: shutdown.clone() };
     let acceptor = Arc::new(Acceptor::new(Arc::clone(&tls), AcceptLimits::default()));
     tracing::info!(listen = %listener.config.listen, "gateway is up");
     let public_listener = listener.clone();

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::status::EnrollmentStatus;
 use nbd::server::Command;
@@ -9,14 +10,21 @@ use nbd::server::{CommandRecord, ConnectionObserver, ServeOptions, serve_connect
 use store::{Store, vma_enrollments};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tunnel::{Accepted, FrontPreface, PeerIdentity, Refusal, Route, TunnelStream, refusal};
 
 use crate::config::GatewayConfig;
-use crate::connections::{Connection, Connections};
+use crate::connections::{Connection, ConnectionGuard, Connections};
 use crate::exports::{Peer, PeerExports};
 use crate::forward::forward;
+use crate::room::Room;
+
+/// Connections to the local port at once; further ones wait in the system's queue.
+const MAX_LOCAL_CONNECTIONS: usize = 256;
+/// Pause after the system gave no connection (too many open files): the next attempt would fail as well.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// What every connection needs.
 #[derive(Clone)]
@@ -24,6 +32,8 @@ pub(crate) struct Listener {
     pub(crate) config: Arc<GatewayConfig>,
     pub(crate) store: Store,
     pub(crate) connections: Arc<Connections>,
+    /// For HTTP of unknown peers.
+    pub(crate) public_room: Arc<Room>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -32,18 +42,23 @@ impl Listener {
     pub(crate) async fn handle(&self, accepted: Accepted) {
         let Accepted { route, stream, remote } = accepted;
         match &route {
-            Route::Nbd(peer) => match self.refusal_of(peer).await {
-                None => {
-                    let exports = Peer::Agent { enrollment_id: peer.enrollment_id.clone() };
-                    self.serve_nbd(stream, remote, exports).await;
+            Route::Nbd(peer) => {
+                let enrollment_id = peer.enrollment_id.clone();
+                // Entered before its enrolment is looked up: a revocation is seen there or finds this to cut.
+                let guard = self.connections.enter(remote, Some(enrollment_id.clone()), &self.shutdown);
+                match self.refusal_of(peer).await {
+                    None => self.serve_nbd(stream, guard, Peer::Agent { enrollment_id }).await,
+                    Some(reason) => refusal::refuse(stream, reason).await,
                 }
-                Some(reason) => refusal::refuse(stream, reason).await,
-            },
+            }
             Route::AgentControl(peer) => match self.refusal_of(peer).await {
                 None => self.forward(stream, &route, remote).await,
                 Some(reason) => refusal::refuse(stream, reason).await,
             },
-            Route::Http => self.forward(stream, &route, remote).await,
+            Route::Http => match self.public_room.enter(remote.ip()) {
+                Some(_place) => self.forward(stream, &route, remote).await,
+                None => tracing::info!(%remote, "too many HTTP connections; this one is closed"),
+            },
         }
     }
 
@@ -76,22 +91,18 @@ impl Listener {
         }
     }
 
-    async fn serve_nbd<S>(&self, stream: S, remote: SocketAddr, peer: Peer)
+    async fn serve_nbd<S>(&self, stream: S, guard: ConnectionGuard, peer: Peer)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin,
     {
-        let enrollment_id = match &peer {
-            Peer::Agent { enrollment_id } => Some(enrollment_id.clone()),
-            Peer::Local { .. } => None,
-        };
-        let guard = self.connections.enter(remote, enrollment_id, &self.shutdown);
         let connection = Arc::clone(guard.connection());
+        let remote = connection.remote();
+        let exports = Arc::new(PeerExports::new(self.store.clone(), peer, Arc::clone(&connection)));
         let options = ServeOptions {
             shutdown: connection.cut_token().clone(),
             observer: Arc::new(Counting { connection }),
             ..ServeOptions::default()
         };
-        let exports = Arc::new(PeerExports::new(self.store.clone(), peer));
         match serve_connection(stream, exports, options).await {
             Ok(end) => tracing::debug!(%remote, ?end, "NBD connection ended"),
             Err(error) => tracing::info!(error = &error as &dyn std::error::Error, %remote, "NBD connection broke"),
@@ -100,13 +111,24 @@ impl Listener {
 
     /// Serves plain NBD on the local port until shutdown.
     pub(crate) async fn serve_local(self, listener: TcpListener) {
-        let tasks = TaskTracker::new();
+        let (room, tasks) = (Arc::new(Semaphore::new(MAX_LOCAL_CONNECTIONS)), TaskTracker::new());
         loop {
-            let accepted = tokio::select! {
-                () = self.shutdown.cancelled() => break,
-                accepted = listener.accept() => accepted,
+            let next = async {
+                let permit = Arc::clone(&room).acquire_owned().await;
+                (permit, listener.accept().await)
             };
-            let Ok((stream, remote)) = accepted else { continue };
+            let (permit, accepted) = tokio::select! {
+                () = self.shutdown.cancelled() => break,
+                next = next => next,
+            };
+            let (stream, remote) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a local connection cannot be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
             if !remote.ip().is_loopback() {
                 tracing::warn!(%remote, "plain NBD is only for this machine");
                 continue;
@@ -114,7 +136,9 @@ impl Listener {
             let this = self.clone();
             tasks.spawn(async move {
                 let peer = Peer::Local { may_write: this.config.local_writes };
-                this.serve_nbd(stream, remote, peer).await;
+                let guard = this.connections.enter(remote, None, &this.shutdown);
+                this.serve_nbd(stream, guard, peer).await;
+                drop(permit);
             });
         }
         tasks.close();
@@ -128,10 +152,6 @@ struct Counting {
 }
 
 impl ConnectionObserver for Counting {
-    fn export_opened(&self, name: &str) {
-        self.connection.chose(name);
-    }
-
     fn command_done(&self, record: &CommandRecord) {
         if record.error.is_some() {
             return;

@@ -19,6 +19,8 @@ const VM: &str = "demo-web01";
 const SYSTEM_BYTES: u64 = 1 << 30;
 /// Size of its data disk.
 const DATA_BYTES: u64 = 2 << 30;
+/// Each disk holds one incompressible file of this share of its size.
+const PAYLOAD_SHARE: u64 = 6;
 /// The guest writes one block of 64 KiB for so many bytes of disk: one per cent.
 const WRITE_SHARE: u64 = 100;
 /// What an incremental may read and send of what changed.
@@ -43,7 +45,10 @@ pub async fn run(keep: bool, dir: Option<PathBuf>) -> Result<bool, WorldError> {
     let dir = dir.unwrap_or_else(|| temporary.path().to_owned());
     say(&format!("everything is in {}", dir.display()));
     say("building two disks with real partition tables and ext4, starting simulators and hub");
-    let plan = WorldPlan::two_disks(VM, Roles::Together, SYSTEM_BYTES, DATA_BYTES);
+    let mut plan = WorldPlan::two_disks(VM, Roles::Together, SYSTEM_BYTES, DATA_BYTES);
+    for disk in &mut plan.disk_plans {
+        disk.payload_bytes = disk.capacity_bytes / PAYLOAD_SHARE;
+    }
     let mut world = World::start(&dir, plan).await?;
     say("pairing an agent: code, enrolment, approval");
     world.enrol_agent().await?;

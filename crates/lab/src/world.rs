@@ -292,16 +292,6 @@ impl World {
         self.post(&format!("{}{path}", self.addresses.cloudstack_admin), body).await
     }
 
-    /// Undoes what was injected into the vCenter: faults are forgotten, requests that hang go on.
-    ///
-    /// # Errors
-    /// It does not answer.
-    pub async fn clear_vcenter_faults(&self) -> Result<(), WorldError> {
-        let url = format!("{}/lab/faults", self.addresses.vcenter_admin);
-        let answer = self.http.delete(&url).send().await.map_err(WorldError::http(&url))?;
-        answer.error_for_status().map(|_| ()).map_err(WorldError::http(&url))
-    }
-
     /// Lets `calls` reads of datastore files through and holds every further one: a copy stops in its middle until
     /// [`Self::release_reads`].
     ///

@@ -9,7 +9,7 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OmaConfig {
-    /// Local HTTP, for the command line on this machine.
+    /// Local HTTP, for the command line on this machine; must be a loopback address, because it is not encrypted.
     pub listen: SocketAddr,
     /// Where the hub's identity, the sealing key and the operator's token are kept.
     pub state_dir: PathBuf,

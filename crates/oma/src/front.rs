@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use runtime::http::{MAX_CONNECTIONS, bind, bind_unix, serve_stream_from, serve_tcp};
+use runtime::http::{MAX_CONNECTIONS, bind_loopback, bind_unix, serve_stream_from, serve_tcp};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +35,7 @@ impl Front {
     /// # Errors
     /// [`OmaError::Listening`].
     pub async fn bind(front_socket: &Path, listen: SocketAddr) -> Result<Self, OmaError> {
-        Ok(Self { gateway: bind_unix(front_socket).await?, local: bind(listen).await? })
+        Ok(Self { gateway: bind_unix(front_socket).await?, local: bind_loopback(listen).await? })
     }
 
     /// Where local HTTP is served: the configured address with its real port.

@@ -55,6 +55,7 @@ pub(crate) async fn validate(state: &OmaState, target: &str) -> Result<TargetRep
         zone: Some(row.zone.clone()),
         disk_offering_id: row.disk_offering_id.clone(),
         local_macs: local_macs().await,
+        own_vm_id: row.oma_vm_id.clone(),
         wanted_sizes_bytes: Vec::new(),
     };
     let report = cloudstack::probe(&client, &options).await;
@@ -62,7 +63,7 @@ pub(crate) async fn validate(state: &OmaState, target: &str) -> Result<TargetRep
     if row.oma_vm_id.is_none() {
         ossea_configs::set_found(state.store(), &row.id, oma_vm_id.as_deref(), None).await?;
     }
-    Ok(target_report(report, oma_vm_id, row.oma_vm_id.is_some()))
+    Ok(target_report(report, oma_vm_id))
 }
 
 fn fields(state: &OmaState, id: &str, request: &TargetRequest) -> Result<OsseaConfigFields, OmaError> {
@@ -128,14 +129,11 @@ async fn local_macs() -> Vec<String> {
     macs
 }
 
-fn target_report(report: ProbeReport, oma_vm_id: Option<String>, named: bool) -> TargetReport {
-    let found = report.own_vm.is_some();
+fn target_report(report: ProbeReport, oma_vm_id: Option<String>) -> TargetReport {
     let checks = report.prerequisites.checks.into_iter().map(|check| {
         let outcome = match check.outcome {
             cloudstack::CheckOutcome::Passed => CheckOutcome::Passed,
             cloudstack::CheckOutcome::Warning => CheckOutcome::Warning,
-            // The operator named the hub's VM, so it need not be found.
-            cloudstack::CheckOutcome::Failed if check.code == "own_vm" && named && !found => CheckOutcome::Warning,
             cloudstack::CheckOutcome::Failed => CheckOutcome::Failed,
         };
         PrerequisiteCheck {

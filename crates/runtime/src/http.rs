@@ -18,7 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use model::FailureKind;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +56,12 @@ pub enum HttpError {
         #[source]
         source: std::io::Error,
     },
+    /// The address can be reached from other machines, and what is served there is only for this one.
+    #[error("{address} is not a loopback address")]
+    NotLoopback {
+        /// The address.
+        address: SocketAddr,
+    },
     /// Another process serves this socket.
     #[error("another process answers on {path}")]
     SocketInUse {
@@ -83,6 +89,7 @@ impl HttpError {
                 std::io::ErrorKind::PermissionDenied => FailureKind::Forbidden,
                 _ => FailureKind::Invalid,
             },
+            Self::NotLoopback { .. } => FailureKind::Invalid,
             Self::SocketInUse { .. } | Self::NotASocket { .. } => FailureKind::Conflict,
             Self::Serve(_) => FailureKind::Internal,
         }
@@ -93,6 +100,9 @@ impl HttpError {
     pub fn remedy(&self) -> Option<&'static str> {
         match self {
             Self::Listen { .. } => Some("choose a free address of this machine that this user may listen on"),
+            Self::NotLoopback { .. } => Some(
+                "listen on 127.0.0.1 or ::1: nothing is encrypted there; from outside, the hub is reached on port 443",
+            ),
             Self::SocketInUse { .. } => Some("stop the other process, or give this one another run_dir"),
             Self::NotASocket { .. } => Some("move the file away, or give this process another run_dir"),
             Self::Serve(_) => None,
@@ -107,6 +117,14 @@ impl HttpError {
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, HttpError> {
     let bound = TcpListener::bind(address).await;
     bound.map_err(|source| HttpError::Listen { address: address.to_string(), source })
+}
+
+/// Listens on a TCP address that only this machine reaches: no TLS is spoken there.
+///
+/// # Errors
+/// [`HttpError::NotLoopback`], [`HttpError::Listen`].
+pub async fn bind_loopback(address: SocketAddr) -> Result<TcpListener, HttpError> {
+    if address.ip().is_loopback() { bind(address).await } else { Err(HttpError::NotLoopback { address }) }
 }
 
 /// Serves HTTP/1.1 and HTTP/2 (without TLS, prior knowledge) until `shutdown`, then lets requests end for
@@ -234,6 +252,14 @@ where
         }
         router.clone().oneshot(request)
     });
+    // The header timeout begins with the first byte; a client that never sends one is not waited for, either.
+    let mut stream = BufReader::new(stream);
+    tokio::select! {
+        begun = tokio::time::timeout(HEADER_TIMEOUT, stream.fill_buf()) => {
+            begun??;
+        }
+        () = shutdown.cancelled() => return Ok(()),
+    }
     let builder = connection_builder();
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);

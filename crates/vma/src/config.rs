@@ -15,10 +15,10 @@ pub struct VmaConfig {
     /// Where the agent's identity and the digests of running copies are kept.
     #[serde(default = "state_dir")]
     pub state_dir: PathBuf,
-    /// Local status; never reachable from outside.
+    /// Local status; must be a loopback address, because callers are not authenticated.
     #[serde(default = "listen")]
     pub listen: SocketAddr,
-    /// Folders under which the hub may have disks read as plain files.
+    /// Folders under which the hub may have disks read as plain files, or from NBD servers on Unix sockets.
     #[serde(default)]
     pub file_roots: Vec<PathBuf>,
     /// Commands that serve a frozen disk as NBD, by name: the hub can choose one, never write one.

@@ -14,7 +14,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::runs::Runs;
 
-/// Version of this API; a hub refuses an agent with another one.
+/// Version of this API; the hub records it with every connection.
 pub const PROTOCOL_VERSION: &str = "1";
 /// Largest request body, in bytes: a run of 256 disks is below a tenth of it.
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;

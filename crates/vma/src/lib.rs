@@ -38,7 +38,7 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(60);
 pub async fn run(config: VmaConfig, shutdown: CancellationToken) -> Result<(), VmaError> {
     let identity = AgentIdentity::load(&config.state_dir)?.ok_or(VmaError::NotEnrolled)?;
     let dialer = Arc::new(Dialer::new(HubAddress::parse(&config.hub)?, &identity)?);
-    let listener = runtime::http::bind(config.listen).await.map_err(VmaError::Listen)?;
+    let listener = runtime::http::bind_loopback(config.listen).await.map_err(VmaError::Listen)?;
     forget_files_of_earlier_runs(&config.runs_folder()).await?;
     // Whatever ends first ends the rest.
     let stop = shutdown.child_token();

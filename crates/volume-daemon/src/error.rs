@@ -97,6 +97,14 @@ pub enum VolumeDaemonError {
         /// The target.
         target: String,
     },
+    /// The hub's own VM belongs to somebody else.
+    #[error("the account of target {target} does not see the hub's own VM {vm_id}")]
+    OwnVmNotVisible {
+        /// The VM.
+        vm_id: String,
+        /// The target.
+        target: String,
+    },
     /// CloudStack does not show the volume to this account.
     #[error("CloudStack target {target} does not show volume {volume_uuid}")]
     VolumeNotVisible {
@@ -199,6 +207,7 @@ impl VolumeDaemonError {
             | Self::NoDiskOffering { .. }
             | Self::SizeOutOfRange { .. }
             | Self::OwnVmUnknown { .. }
+            | Self::OwnVmNotVisible { .. }
             | Self::TooSmall { .. }
             | Self::Request(_) => FailureKind::Invalid,
             Self::Store(error) => error.kind(),
@@ -235,6 +244,9 @@ impl VolumeDaemonError {
             }
             Self::LimitReached { .. } => "raise the account's limit in CloudStack or remove what is not needed",
             Self::OwnVmUnknown { .. } => "set the target's oma_vm_id to the id of the VM this hub runs in",
+            Self::OwnVmNotVisible { .. } => {
+                "use the keys of the account that owns the hub's VM or of a root administrator, or name the right VM"
+            }
             Self::VolumeNotVisible { .. } => {
                 "check that the volume exists and that the target's keys are those of the account that owns it"
             }

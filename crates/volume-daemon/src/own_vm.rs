@@ -27,6 +27,15 @@ pub(crate) async fn own_vm_id(daemon: &Daemon, cloud: &Cloud) -> Result<String, 
     Ok(vm.id)
 }
 
+/// Refuses a target whose account does not see the hub's own VM: what is made there could never be attached here.
+pub(crate) async fn require_own_vm(daemon: &Daemon, cloud: &Cloud) -> Result<(), VolumeDaemonError> {
+    let vm_id = own_vm_id(daemon, cloud).await?;
+    match cloud.client().find_virtual_machine(&vm_id).await? {
+        Some(_) => Ok(()),
+        None => Err(VolumeDaemonError::OwnVmNotVisible { vm_id, target: cloud.config.name.clone() }),
+    }
+}
+
 fn mac_addresses(directory: &Path) -> io::Result<Vec<String>> {
     let mut macs = Vec::new();
     for card in std::fs::read_dir(directory)? {

@@ -35,6 +35,7 @@ fn good() -> ProbeFacts {
         networks: Ok(vec![from(json!({"id": "n", "name": "net", "canusefordeploy": true}))]),
         templates: Ok(vec![from(json!({"id": "t", "name": "tiny", "isready": true}))]),
         local_macs: vec!["02:00:00:00:00:01".into()],
+        own_vm_wanted: None,
         own_vm: Ok(Some(from(json!({"id": "vm", "name": "hub", "state": "Running", "zoneid": "z1"})))),
         own_vm_snapshots: Ok(vec![]),
         sizes: SizeRequest { disk_sizes_bytes: vec![40 * GIB, 100 * GIB + 1] },
@@ -75,6 +76,7 @@ fn failures() {
     check("disk_offering", |f| f.disk_offerings = Ok(vec![]), Failed, "none among 0");
     check("volume_size", |f| f.capabilities.custom_volume_max_gib = Some(100), Failed, "needs 101 GiB");
     check("own_vm", |f| f.own_vm = Ok(None), Failed, "02:00:00:00:00:01");
+    check("own_vm", |f| (f.own_vm, f.own_vm_wanted) = (Ok(None), Some("vm-9".into())), Failed, "vm-9");
     check("own_vm", |f| f.own_vm_snapshots = Ok(vec![from(json!({"id": "x"}))]), Failed, "1 VM snapshots");
     check(
         "own_vm",

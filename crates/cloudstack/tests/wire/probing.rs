@@ -41,6 +41,7 @@ async fn look(server: &Scripted) -> ProbeReport {
         zone: Some("Zone-1".into()),
         disk_offering_id: None,
         local_macs: vec!["02:00:34:FB:00:01".into()],
+        own_vm_id: None,
         wanted_sizes_bytes: vec![100 << 30],
     };
     probe(&server.client(), &options).await

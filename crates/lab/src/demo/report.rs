@@ -45,7 +45,7 @@ fn print(text: &str) {
 
 /// A table with a line under its head and nothing else.
 fn new_table(head: &[&str]) -> Table {
-    let style = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+    let style = TableStyle::new().header_separator(LineStyle::none().fill('─'));
     let mut table = Table::new();
     table.load_style(style).set_header(head);
     table

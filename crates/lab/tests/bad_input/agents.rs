@@ -33,16 +33,14 @@ async fn agents_that_may_not_are_refused() {
 async fn revoking_an_agent_ends_its_replication() {
     let site = Site::start(two_disks()).await;
     site.done(&["vm", "add", VM]).await;
-    site.hold_reads().await;
-    let job_id = site.start_sync(VM).await;
-    site.until("an open NBD connection", async || open_export(&site).await).await;
+    let (job_id, _) = site.held_sync().await;
     let agent = agent_named(&site, "lab-agent").await["enrollment_id"].as_str().unwrap().to_owned();
     site.done(&["agent", "revoke", &agent]).await;
     site.until("the end of its NBD connections", async || {
         site.gateway().connections().await.unwrap().is_empty().then_some(())
     })
     .await;
-    site.let_reads_go().await;
+    site.world.release_reads().await.unwrap();
     let progress = site.until_ended(&job_id).await;
     let error = &progress["replication"]["error"];
     assert_eq!((&progress["replication"]["status"], &error["kind"]), (&json!("failed"), &json!("forbidden")));
@@ -119,9 +117,9 @@ async fn codes_that_are_no_codes(site: &Site, code: &str) {
     for (wrong, kind, exit_code) in [
         ("ABCD", "invalid", 5),
         ("", "invalid", 5),
-        (&turned, "forbidden", 6),
+        (&turned, "unauthenticated", 6),
         (&another_secret, "forbidden", 6),
-        (&another_hub, "forbidden", 6),
+        (&another_hub, "unauthenticated", 6),
     ] {
         let problem = refused(&enroll(site, "guesser", wrong).await, kind, exit_code);
         assert!(wrong.is_empty() || !problem.to_string().contains(code), "the code is shown: {problem:#}");
@@ -165,9 +163,7 @@ async fn a_code_that_is_too_old(site: &Site) {
 /// It does not even learn that there is one; the owner's connections are not touched and its replication completes.
 async fn the_export_of_another_agent(site: &Site, other: &AgentIdentity) {
     site.done(&["vm", "add", VM]).await;
-    site.hold_reads().await;
-    let job_id = site.start_sync(VM).await;
-    let export = site.until("an open NBD connection", async || open_export(site).await).await;
+    let (job_id, export) = site.held_sync().await;
     // Both disks' connections: what is counted before must be what is counted after.
     let count = 2 * site.world.disks().len();
     let owned = async || {
@@ -188,7 +184,7 @@ async fn the_export_of_another_agent(site: &Site, other: &AgentIdentity) {
     }
     let after = site.until("the connections of both disks", owned).await;
     assert_eq!(after, before);
-    site.let_reads_go().await;
+    site.world.release_reads().await.unwrap();
     let progress = site.until_ended(&job_id).await;
     replica::assert_equal(site, &progress).await;
 }
@@ -211,8 +207,4 @@ async fn a_revoked_agent(site: &Site, other: &AgentIdentity) {
     }
     assert_eq!(agent_named(site, "lab-agent").await["connected"], true, "the other agent stays");
     refused(&site.run(&["agent", "approve", &id]).await, "conflict", 4);
-}
-
-async fn open_export(site: &Site) -> Option<String> {
-    site.gateway().connections().await.unwrap().into_iter().find_map(|connection| connection.export_name)
 }

@@ -76,9 +76,9 @@ fn cases(token: &str) -> Vec<Wrong> {
         with(Method::GET, "/api/v1/no-such-thing", JSON, "", 404, "not_found"),
         with(Method::GET, "/", JSON, "", 404, "not_found"),
         with(Method::GET, "/api/v1/jobs/no-such-job", JSON, "", 404, "not_found"),
-        with(Method::GET, "/api/v1/jobs?limit=many", JSON, "", 400, "invalid"),
-        with(Method::GET, "/api/v1/jobs?status=happy", JSON, "", 400, "invalid"),
-        with(Method::GET, "/api/v1/vm-contexts/%ff%fe", JSON, "", 400, "invalid"),
+        with(Method::GET, "/api/v1/jobs?limit=many", JSON, "", 422, "invalid"),
+        with(Method::GET, "/api/v1/jobs?status=happy", JSON, "", 422, "invalid"),
+        with(Method::GET, "/api/v1/vm-contexts/%ff%fe", JSON, "", 422, "invalid"),
         with(Method::GET, "/api/v1/vm-contexts/..%2f..%2fetc%2fpasswd", JSON, "", 404, "not_found"),
         with(Method::POST, "/api/v1/agents/no-such-agent/approve", JSON, "", 404, "not_found"),
     ]

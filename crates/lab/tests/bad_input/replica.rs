@@ -35,12 +35,7 @@ pub fn same_bytes(left: &Path, right: &Path, length: u64) -> u64 {
             while offset < end {
                 let step = STEP_BYTES.min(end - offset);
                 let [left_bytes, right_bytes] = files.each_ref().map(|file| bytes_at(file, offset, step));
-                if left_bytes != right_bytes {
-                    let at = left_bytes.iter().zip(&right_bytes).position(|(a, b)| a != b).unwrap();
-                    let rest = left_bytes.iter().zip(&right_bytes).rposition(|(a, b)| a != b).unwrap();
-                    eprintln!("DBG {} {} diff {}..{} left {:?} right {:?} extent {start}..{end}", left.display(), right.display(), offset + at as u64, offset + rest as u64, &left_bytes[at..at + 8], &right_bytes[at..at + 8]);
-                    std::thread::sleep(std::time::Duration::from_secs(100000));
-                }
+                assert!(left_bytes == right_bytes, "{} and {} differ near {offset}", left.display(), right.display());
                 offset += step;
             }
             looked_at += end - start;

@@ -7,7 +7,7 @@ use api::client::HttpTransport;
 use api::gateway::GatewayClient;
 use lab::vcenter::{DiskSpec, VmSpec};
 use lab::world::{CommandOutput, Roles, World, WorldPlan};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -28,8 +28,6 @@ impl Site {
     /// With hub, agent, vCenter and CloudStack known to each other.
     pub async fn start(plan: WorldPlan) -> Self {
         let dir = tempfile::Builder::new().prefix("migratekit-bad-input-").tempdir().unwrap();
-        // Reqwest wants a provider, used or not; a second installation is as good as the first.
-        let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut world = World::start(dir.path(), plan).await.unwrap();
         world.enrol_agent().await.unwrap();
         world.connect_sites().await.unwrap();
@@ -63,16 +61,15 @@ impl Site {
         accepted["job_id"].as_str().unwrap().to_owned()
     }
 
-    /// Waits until a replication ended and gives its progress.
+    /// Waits until a replication and everything that is tidied up after it ended, and gives its progress.
     pub async fn until_ended(&self, job_id: &str) -> Value {
         let ended = ["completed", "failed", "cancelled"];
-        let path = format!("/api/v1/replications/{job_id}/progress");
         self.until(&format!("the end of {job_id}"), async || {
-            let progress = self.get(&path).await;
-            let status = progress["replication"]["status"].as_str().unwrap_or_default();
-            ended.contains(&status).then(|| progress.clone())
+            let job = self.done(&["job", "show", job_id]).await;
+            ended.contains(&job["job"]["status"].as_str()?).then_some(())
         })
-        .await
+        .await;
+        self.world.api(&format!("/api/v1/replications/{job_id}/progress")).await.unwrap()
     }
 
     /// Asks again and again until there is an answer.
@@ -87,13 +84,6 @@ impl Site {
         }
     }
 
-    /// GET with the operator's token.
-    pub async fn get(&self, path: &str) -> Value {
-        let url = format!("{}{path}", self.world.hub_url());
-        let answer = reqwest::Client::new().get(url).bearer_auth(self.token()).send().await.unwrap();
-        answer.json().await.unwrap_or(Value::Null)
-    }
-
     pub fn token(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("hub/operator.token")).unwrap().trim().to_owned()
     }
@@ -103,14 +93,15 @@ impl Site {
         GatewayClient::new(HttpTransport::unix(self.world.gateway_socket()).unwrap())
     }
 
-    /// Reads of the source's disks are not answered until [`Self::let_reads_go`].
-    pub async fn hold_reads(&self) {
-        let rule = json!({ "method": "/folder", "what": { "effect": "hang" }, "count": 10_000 });
-        self.world.vcenter_admin("/lab/faults", &rule).await.unwrap();
-    }
-
-    pub async fn let_reads_go(&self) {
-        self.world.clear_vcenter_faults().await.unwrap();
+    /// Starts a replication of the VM with real disks that is held at its first read; its job id and an open export.
+    pub async fn held_sync(&self) -> (String, String) {
+        self.world.hold_reads_after(0).await.unwrap();
+        let job_id = self.start_sync(VM).await;
+        let open = async || {
+            let connections = self.gateway().connections().await.unwrap();
+            connections.into_iter().find_map(|connection| connection.export_name)
+        };
+        (job_id, self.until("an open NBD connection", open).await)
     }
 
     /// What `vm show` says of the disks.
@@ -132,7 +123,7 @@ impl Site {
     pub async fn assert_no_vm_snapshot(&self, vm: &str) {
         let url = format!("{}/lab/vms/{vm}", self.world.addresses().vcenter_admin);
         let seen: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
-        assert_eq!(seen["vm_snapshots"], json!([]), "{seen:#}");
+        assert_eq!(seen["vm_snapshots"], Value::Array(Vec::new()), "{seen:#}");
     }
 }
 

@@ -79,7 +79,7 @@ async fn two_syncs_at_once(site: &Site) {
     let problem = refused(&site.run(&["replicate", VM]).await, "conflict", 4);
     says(&problem, &[&job_id]);
     assert_eq!(problem["job_id"], json!(job_id), "{problem:#}");
-    site.world.clear_vcenter_faults().await.unwrap();
+    site.world.release_reads().await.unwrap();
     let progress = site.until_ended(&job_id).await;
     replica::assert_equal(site, &progress).await;
     let vm = site.done(&["vm", "show", VM]).await;

@@ -20,15 +20,13 @@ const GARBAGE_CONNECTIONS: u64 = 100;
 async fn malformed_input_disturbs_no_replication() {
     let mut site = Site::start(two_disks()).await;
     site.done(&["vm", "add", VM]).await;
-    site.hold_reads().await;
-    let job_id = site.start_sync(VM).await;
-    let export = site.until("an open NBD connection", async || open_export(&site).await).await;
+    let (job_id, export) = site.held_sync().await;
     malformed_http::all(&site).await;
     malformed_nbd::all(&site, &export).await;
     let slow = slow_connections(&site).await;
     let garbage = Garbage::start(&site);
     site.until("garbage", async || (garbage.count() > GARBAGE_CONNECTIONS).then_some(())).await;
-    site.let_reads_go().await;
+    site.world.release_reads().await.unwrap();
     let progress = site.until_ended(&job_id).await;
     garbage.stop().await;
     drop(slow);
@@ -37,10 +35,6 @@ async fn malformed_input_disturbs_no_replication() {
         assert!(!process.has_ended(), "{} ended", process.name());
     }
     site.world.stop().await;
-}
-
-async fn open_export(site: &Site) -> Option<String> {
-    site.gateway().connections().await.unwrap().into_iter().find_map(|connection| connection.export_name)
 }
 
 /// Each sends the beginning of something and then nothing.

@@ -92,7 +92,7 @@ async fn a_device_that_is_too_small(site: &Site) {
 
 /// The device of a replica that was complete became smaller than the disk.
 async fn a_device_that_shrank(site: &Site) {
-    let device = with_suffix(&site.volume_files(SMALL).await[0], ".device");
+    let device = device_of(site, SMALL).await;
     let committed = site.disks(SMALL).await[0]["disk_change_id"].clone();
     let whole = std::fs::metadata(&device).unwrap().len();
     std::fs::File::options().write(true).open(&device).unwrap().set_len(CAPACITY_BYTES / 2).unwrap();
@@ -150,8 +150,12 @@ async fn guest_fills(site: &Site, vm: &str) {
     site.world.vcenter_admin(&format!("/lab/vms/{vm}/writes"), &write).await.unwrap();
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    PathBuf::from(format!("{}{suffix}", path.display()))
+/// What the link of a VM's volume under the by-id folder leads to.
+async fn device_of(site: &Site, vm: &str) -> PathBuf {
+    let volumes = site.world.volumes().await.unwrap();
+    let name = format!("migration-{vm}-{vm}-disk-0");
+    let volume = volumes.iter().find(|volume| volume["name"] == name).unwrap();
+    std::fs::canonicalize(volume["link"].as_str().unwrap()).unwrap()
 }
 
 /// A file system in memory with little room; it goes when this is dropped.

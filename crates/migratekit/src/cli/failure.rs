@@ -12,6 +12,9 @@ pub const INTERRUPTED: u8 = 130;
 /// Exit code when a check (a target's prerequisites, a VM's preflight, a dry run) found a blocker.
 pub const CHECK_FAILED: u8 = 9;
 
+/// What to do when the hub does not answer.
+const UNREACHABLE_REMEDY: &str = "check that the hub runs (systemctl status migratekit-hub) and that --hub names it";
+
 /// Why a command failed.
 #[derive(Debug)]
 pub struct Failure(Box<Problem>);
@@ -117,7 +120,9 @@ impl From<Problem> for Failure {
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
-        Self(Box::new(error.into_problem()))
+        let no_answer = matches!(error, ClientError::Transport(_));
+        let failure = Self(Box::new(error.into_problem()));
+        if no_answer { failure.advise(UNREACHABLE_REMEDY) } else { failure }
     }
 }
 

@@ -5,9 +5,12 @@ mod endpoint;
 mod info;
 mod serve;
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
+use block::BlockError;
 use clap::Subcommand;
+use model::FailureKind;
 use nbd::NbdError;
 
 use super::failure::Failure;
@@ -42,6 +45,11 @@ fn nbd_failure(error: &NbdError) -> Failure {
 }
 
 /// An error of a device with its remedy.
-fn device_failure(error: &block::BlockError) -> Failure {
-    Failure::of(error.kind(), error, error.remedy())
+fn device_failure(error: &BlockError) -> Failure {
+    let (kind, remedy) = match error {
+        BlockError::Open { source, .. } if source.kind() == ErrorKind::IsADirectory => (FailureKind::Invalid, None),
+        other => (other.kind(), other.remedy()),
+    };
+    let failure = Failure::of(kind, error, remedy);
+    if kind == FailureKind::Invalid { failure.advise("name a raw file or a block device") } else { failure }
 }

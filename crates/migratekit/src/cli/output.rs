@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::failure::Failure;
 
 /// A line under the head and nothing else.
-const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─'));
 /// Space between two columns, in characters.
 const GAP_WIDTH: u16 = 2;
 /// A column whose text has spaces and is wider than that may be broken into lines, in characters.

@@ -5,17 +5,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use api::Client;
+use api::oma::jobs::JobDetail;
 use api::oma::replications::{Accepted, DiskVerification, ReplicationPlan, ReplicationProgress, RequestedType, StartReplication};
 use api::vma::{ReaderSpec, RunDiskView, RunPhase, RunView};
 use clap::{Args, ValueEnum};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use model::FailureKind;
 use model::size::human_bytes;
-use model::status::{ReplicationStatus, Transitions};
+use model::status::{JobStatus, ReplicationStatus, Transitions};
 
 use super::clock::{duration, took};
 use super::failure::{CHECK_FAILED, Failure, INTERRUPTED, explain};
-use super::hub::{Context, vm_context};
+use super::hub::{Context, escape, vm_context};
 use super::output::{OutputFormat, hint, or_dash, show, table};
 use super::vm::short_change_id;
 
@@ -151,7 +152,7 @@ async fn watch(context: &Context, client: &Client, job_id: &str) -> Result<Repli
             Ok(progress) => {
                 away = 0;
                 bars.update(&progress);
-                if progress.replication.status.is_final() {
+                if progress.replication.status.is_final() && has_ended(client, &progress).await? {
                     bars.finish();
                     return Ok(progress);
                 }
@@ -165,6 +166,21 @@ async fn watch(context: &Context, client: &Client, job_id: &str) -> Result<Repli
             Err(error) => return Err(error.into()),
         }
         tokio::time::sleep(WATCH_INTERVAL).await;
+    }
+}
+
+/// Whether the job behind a replication has ended, too: a committed one still has its vm_snapshot to remove.
+async fn has_ended(client: &Client, progress: &ReplicationProgress) -> Result<bool, Failure> {
+    let Some(tracking_id) = &progress.replication.tracking_id else { return Ok(true) };
+    let detail = match client.get::<JobDetail>(&format!("/api/v1/jobs/{}", escape(tracking_id))).await {
+        Ok(detail) => detail,
+        // The next look tells whether the hub is back.
+        Err(error) if error.kind() == FailureKind::Unavailable => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    match (detail.job.status, detail.job.error) {
+        (JobStatus::NeedsOperator, Some(problem)) => Err(Failure::from(problem)),
+        (status, _) => Ok(!matches!(status, JobStatus::Pending | JobStatus::Running | JobStatus::Unwinding)),
     }
 }
 

@@ -174,3 +174,17 @@ fn ask_for_code() -> Result<String, Failure> {
 fn load<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Failure> {
     config::load(path).map_err(|error| Failure::of(FailureKind::Invalid, &error, None))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_configurations_can_be_used() {
+        let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+        for name in ["hub.toml", "hub-mariadb.toml"] {
+            config::load::<HubFile>(&deploy.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+        config::load::<VmaConfig>(&deploy.join("vma.toml")).unwrap_or_else(|error| panic!("vma.toml: {error}"));
+    }
+}

@@ -74,7 +74,8 @@ fn missing(program: &str) -> String {
     format!("{program} not found: apt-get install {package}")
 }
 
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+/// Waits until there is something.
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
         if let Some(found) = look() {

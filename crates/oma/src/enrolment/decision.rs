@@ -35,19 +35,11 @@ pub async fn decide(
 /// a gateway that does not answer now can only leave those open that are.
 async fn cut(state: &OmaState, enrollment_id: &str) {
     state.agents().cut(enrollment_id).await;
-    if let Err(error) = cut_nbd(state, enrollment_id).await {
+    if let Err(error) = state.gateway().close_agent(enrollment_id).await {
         tracing::error!(
             enrollment_id,
             error = &error as &dyn std::error::Error,
             "the revoked agent's open NBD connections could not be cut; restart the gateway to cut them"
         );
     }
-}
-
-async fn cut_nbd(state: &OmaState, enrollment_id: &str) -> Result<(), OmaError> {
-    let connections = state.gateway().connections().await?;
-    for connection in connections.iter().filter(|open| open.enrollment_id.as_deref() == Some(enrollment_id)) {
-        state.gateway().cut(connection.id).await?;
-    }
-    Ok(())
 }

@@ -3,21 +3,23 @@
 //! A run belongs to one vm_snapshot. When the agent no longer knows the run (it was killed), asking again starts it
 //! anew from the last committed change ids, which covers everything.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::ClientError;
 use api::oma::replications::ReplicationPlan;
 use api::vma::{ReaderSpec, RunDisk, RunPhase, RunView, StartRun, VmRequest, VmaClient};
 use joblog::{StepContext, StepError, StepResult, output};
 use model::FailureKind;
-use model::status::{ChangeSource, ReplicationStatus, ReplicationType};
+use model::status::{ChangeSource, EnrollmentStatus, ReplicationStatus, ReplicationType};
 use store::replication_jobs::Progress;
 use store::vm_replication_contexts::VmContext;
+use tunnel::Refusal;
 
 use super::Params;
 use super::facts::agent_of;
 use super::provision::ProvisionedDisk;
 use super::saga::{plan_of, set_status};
+use crate::error::OmaError;
 use crate::failure::{failed, step_failure};
 use crate::inventory::vcenter;
 use crate::state::OmaState;
@@ -26,6 +28,8 @@ use crate::state::OmaState;
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How long an agent may be away (restart, lost link) before the step counts as failed for now.
 const AGENT_AWAY_LIMIT: Duration = Duration::from_secs(120);
+/// How often it is looked whether an agent that is away may come back at all.
+const AGENT_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// NBD connections for each disk.
 const CONNECTIONS_PER_DISK: u32 = 2;
 
@@ -66,12 +70,27 @@ async fn started(state: &OmaState, vm: &VmContext, request: &StartRun) -> Result
     agent(state, vm).await?.start_run(request).await.map_err(failed)
 }
 
-/// The VM's agent, awaited while it is away.
+/// The VM's agent, awaited while it is away; one that may not come back is not waited for.
 async fn agent(state: &OmaState, vm: &VmContext) -> Result<VmaClient, StepError> {
-    match &vm.enrollment_id {
-        Some(id) => state.agents().wait_connected(id, AGENT_AWAY_LIMIT).await.map_err(failed),
-        None => agent_of(state, vm).map_err(failed),
+    let Some(id) = &vm.enrollment_id else { return agent_of(state, vm).map_err(failed) };
+    let given_up_at = Instant::now() + AGENT_AWAY_LIMIT;
+    loop {
+        match state.agents().client(id) {
+            Ok(client) => return Ok(client),
+            Err(error) if Instant::now() >= given_up_at => return Err(failed(error)),
+            Err(_) => refuse_revoked(state, id).await?,
+        }
+        // Whether it came is asked above.
+        let _ = state.agents().wait_connected(id, AGENT_LOOK_INTERVAL).await;
     }
+}
+
+async fn refuse_revoked(state: &OmaState, enrollment_id: &str) -> Result<(), StepError> {
+    let enrollment = store::vma_enrollments::by_id(state.store(), enrollment_id).await.map_err(failed)?;
+    if *enrollment.status != EnrollmentStatus::Revoked {
+        return Ok(());
+    }
+    Err(failed(OmaError::AgentRefused { enrollment_id: enrollment.id, refusal: Refusal::Revoked }))
 }
 
 async fn start_request(
@@ -163,10 +182,17 @@ fn ended(run: RunView) -> StepError {
 }
 
 /// Stops the run; the agent removes the vm_snapshot. An agent that no longer knows the run is told to clean the VM.
+/// A revoked one cannot be told anything: it ends the run by itself when its NBD connections are cut.
 pub(super) async fn undo(state: &OmaState, context: &StepContext) -> Result<(), StepError> {
     let params: Params = context.params()?;
     let vm = store::vm_replication_contexts::by_id(state.store(), &params.vm_context_id).await.map_err(failed)?;
-    let agent = agent(state, &vm).await?;
+    let agent = match agent(state, &vm).await {
+        Err(error) if error.kind == FailureKind::Forbidden => {
+            tracing::warn!(vm = vm.vm_name, "{error}: look for vm_snapshots of ours that are left on the VM");
+            return Ok(());
+        }
+        agent => agent?,
+    };
     let outcome = agent.cancel_run(&params.job_id).await.map(|_| ());
     forgotten_or(state, &vm, &agent, outcome).await
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Path;
-use axum::routing::{delete, get};
+use axum::routing::post;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -26,8 +26,6 @@ use tunnel::front::FrontKind;
 
 /// Where public requests seem to come from.
 pub const REMOTE: &str = "192.0.2.10:40000";
-/// The agent whose NBD connection the stand-in gateway shows.
-pub type ShownAgent = Arc<Mutex<Option<String>>>;
 
 /// A running control plane.
 pub struct Hub {
@@ -42,11 +40,10 @@ pub struct Hub {
     _folder: tempfile::TempDir,
 }
 
-/// What the stand-in for the gateway's control socket shows and was asked to cut.
+/// The agents that the stand-in for the gateway's control socket was asked to cut.
 #[derive(Clone, Default)]
 pub struct Gateway {
-    pub shown: ShownAgent,
-    pub cut: Arc<Mutex<Vec<u64>>>,
+    pub cut: Arc<Mutex<Vec<String>>>,
 }
 
 /// An answer, read to its end.
@@ -153,18 +150,12 @@ impl Hub {
 
 impl Gateway {
     fn router(&self) -> Router {
-        let (shown, cut) = (self.shown.clone(), self.cut.clone());
-        let connections = move || async move {
-            let view = |id: u64, agent: Option<&str>| {
-                json!({ "id": id, "export_name": "e", "remote_address": "192.0.2.1:1", "enrollment_id": agent,
-                        "bytes_written": 0, "bytes_read": 0, "opened_at": "2026-01-01T00:00:00Z" })
-            };
-            axum::Json(json!([view(7, shown.lock().as_deref()), view(8, None)]))
+        let cut = self.cut.clone();
+        let cut_agent = move |Path(enrollment_id): Path<String>| async move {
+            cut.lock().push(enrollment_id);
+            axum::Json(())
         };
-        let cut_one = move |Path(id): Path<u64>| async move {
-            cut.lock().push(id);
-        };
-        Router::new().route("/connections", get(connections)).route("/connections/{id}", delete(cut_one))
+        Router::new().route("/agents/{enrollment_id}/close", post(cut_agent))
     }
 }
 

@@ -172,3 +172,22 @@ async fn a_taken_port_is_named() {
     assert_eq!(error.kind(), FailureKind::Conflict);
     assert!(error.to_string().starts_with("cannot listen on 127.0.0.1:"));
 }
+
+#[tokio::test]
+async fn only_loopback_addresses_are_local() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        assert!(!matches!(bind_loopback(address.parse().unwrap()).await, Err(HttpError::NotLoopback { .. })));
+    }
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
+        let refused = bind_loopback(address.parse().unwrap()).await.unwrap_err();
+        assert!(matches!(refused, HttpError::NotLoopback { .. }), "{refused}");
+        assert!(refused.remedy().is_some());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_says_nothing_is_not_waited_for() {
+    let (client, server) = tokio::io::duplex(64);
+    serve_stream(server, router(Slow::default()), CancellationToken::new()).await;
+    drop(client);
+}

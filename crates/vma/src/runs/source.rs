@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use api::vma::{ReaderSpec, RunDisk};
 use mover::reader::{FileReader, FolderReader, NbdReader, Reader, ServedDisk, fill};
+use nbd::uri::{Address, NbdUri};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use runtime::private_file;
 use vsphere::{FolderAccess, FolderDisk, VirtualDisk};
@@ -39,6 +40,7 @@ pub(super) async fn open_reader(
                 what: "the reader's NBD URI",
                 reason: error.to_string(),
             })?;
+            let uri = allowed_server(uri, &run.surroundings().config.file_roots)?;
             Ok(Arc::new(NbdReader::connect(&uri).await.map_err(failed)?))
         }
         ReaderSpec::NbdCommand { name } => {
@@ -98,6 +100,14 @@ async fn serve(
     served.map_err(|source| VmaError::Copy { disk_id: wanted.disk_id.clone(), source })
 }
 
+/// A server on a Unix socket only if its path is allowed like a file's. Any TCP server: the hub names vCenters, too.
+fn allowed_server(uri: NbdUri, roots: &[PathBuf]) -> Result<NbdUri, VmaError> {
+    match &uri.address {
+        Address::Tcp { .. } => Ok(uri),
+        Address::Unix { path } => Ok(NbdUri::unix(&allowed(path, roots)?, &uri.export)),
+    }
+}
+
 /// The path with every link resolved, if it lies under one of the allowed folders.
 fn allowed(path: &Path, roots: &[PathBuf]) -> Result<PathBuf, VmaError> {
     let refused = |reason: String| VmaError::Invalid { what: "the reader's file", reason };
@@ -127,5 +137,17 @@ mod tests {
             assert!(allowed(&path, &roots).is_err(), "{}", path.display());
         }
         assert!(allowed(&inside.join("disk.raw"), &[]).is_err());
+    }
+
+    #[test]
+    fn only_sockets_under_the_configured_folders_are_connected_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let socket = root.join("nbd.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let (local, remote) = (NbdUri::unix(&socket, "disk"), NbdUri::tcp("esx.example", 10809, "disk"));
+        assert_eq!(allowed_server(local.clone(), &[root]).unwrap(), local);
+        assert!(allowed_server(local, &[]).is_err());
+        assert_eq!(allowed_server(remote.clone(), &[]).unwrap(), remote);
     }
 }

@@ -25,6 +25,7 @@ use super::{Params, begin, finished};
 use crate::clouds::Cloud;
 use crate::daemon::Daemon;
 use crate::error::{VolumeDaemonError, step};
+use crate::own_vm::require_own_vm;
 
 /// Smallest volume CloudStack makes, in GiB, when it does not say.
 const DEFAULT_MIN_GIB: u64 = 1;
@@ -95,6 +96,7 @@ async fn plan(daemon: &Daemon, context: &StepContext) -> StepResult {
     let request: CreateVolume = params.request()?;
     vm_replication_contexts::by_id(&daemon.store, &request.vm_context_id).await.map_err(step)?;
     let cloud = daemon.clouds.get(request.ossea_config_id.as_deref()).await.map_err(step)?;
+    require_own_vm(daemon, &cloud).await.map_err(step)?;
     let account = cloud.client().own_account().await.map_err(step)?;
     let size_gib = gib_rounded_up(request.size_bytes).max(1);
     check_limits(&cloud, account.as_ref(), size_gib).await.map_err(step)?;
