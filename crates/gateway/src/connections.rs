@@ -1,13 +1,18 @@
 //! The NBD connections that are open: who, which export, how many bytes; and cutting them.
+//!
+//! A connection that has ended may still have writes in the hands of the medium; each of them holds its [`Connection`],
+//! so that one is over when nobody holds it any more.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 
 use api::gateway::ConnectionView;
 use parking_lot::Mutex;
 use time::OffsetDateTime;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// One open connection.
@@ -21,6 +26,13 @@ pub struct Connection {
     written: AtomicU64,
     read: AtomicU64,
     cut: CancellationToken,
+    over: Arc<Notify>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.over.notify_waiters();
+    }
 }
 
 impl Connection {
@@ -75,6 +87,9 @@ impl Connection {
 #[derive(Debug, Default)]
 pub struct Connections {
     open: Mutex<BTreeMap<u64, Arc<Connection>>>,
+    /// Ended, but perhaps with writes under way.
+    ended: Mutex<Vec<Weak<Connection>>>,
+    over: Arc<Notify>,
     next_id: AtomicU64,
     written: AtomicU64,
     read: AtomicU64,
@@ -97,6 +112,7 @@ impl Connections {
             written: AtomicU64::new(0),
             read: AtomicU64::new(0),
             cut: shutdown.child_token(),
+            over: Arc::clone(&self.over),
         });
         self.open.lock().insert(connection.id, Arc::clone(&connection));
         ConnectionGuard { all: Arc::clone(self), connection }
@@ -118,6 +134,26 @@ impl Connections {
         for connection in self.open.lock().values().filter(|connection| connection.is_on(export_name)) {
             connection.cut.cancel();
         }
+    }
+
+    /// Waits until nothing any connection to an export asked for is under way; `false` when that takes too long.
+    pub async fn are_over(&self, export_name: &str, deadline: Instant) -> bool {
+        loop {
+            let mut over = std::pin::pin!(self.over.notified());
+            over.as_mut().enable();
+            if !self.is_in_use(export_name) {
+                return true;
+            }
+            if tokio::time::timeout_at(deadline, over).await.is_err() {
+                return false;
+            }
+        }
+    }
+
+    fn is_in_use(&self, export_name: &str) -> bool {
+        let is_open = self.open.lock().values().any(|connection| connection.is_on(export_name));
+        let ended = self.ended.lock();
+        is_open || ended.iter().filter_map(Weak::upgrade).any(|connection| connection.is_on(export_name))
     }
 
     /// Cuts every connection of an agent.
@@ -155,6 +191,9 @@ impl Drop for ConnectionGuard {
         let mut open = self.all.open.lock();
         self.all.written.fetch_add(connection.written.load(Relaxed), Relaxed);
         self.all.read.fetch_add(connection.read.load(Relaxed), Relaxed);
+        let mut ended = self.all.ended.lock();
+        ended.retain(|earlier| earlier.strong_count() > 0);
+        ended.push(Arc::downgrade(connection));
         open.remove(&connection.id);
     }
 }
@@ -182,5 +221,22 @@ mod tests {
         assert!(!second.connection().cut_token().is_cancelled());
         all.cut_agent("agent-2");
         assert!(second.connection().cut_token().is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn an_export_is_in_use_until_the_last_write_of_its_connections_is_over() {
+        let all = Arc::new(Connections::default());
+        let guard = all.enter("192.0.2.1:1".parse().unwrap(), None, &CancellationToken::new());
+        guard.connection().chose("a");
+        let held_by_a_write = Arc::clone(guard.connection());
+        assert!(all.are_over("b", Instant::now()).await);
+        all.cut_export("a");
+        assert!(!all.are_over("a", Instant::now()).await, "the connection is still open");
+        drop(guard);
+        assert_eq!(all.count_on("a"), 0);
+        assert!(!all.are_over("a", Instant::now()).await, "its write is still under way");
+        let deadline = Instant::now() + std::time::Duration::from_secs(20);
+        let ((), is_over) = tokio::join!(async { drop(held_by_a_write) }, all.are_over("a", deadline));
+        assert!(is_over);
     }
 }

@@ -1,6 +1,7 @@
 //! The control API on the gateway's Unix socket: exports, connections, verification. Only processes of the hub reach it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::Problem;
 use api::extract::{Json, Path, Query, method_not_allowed, not_found, panicked};
@@ -14,6 +15,7 @@ use axum::routing::{get, post};
 use futures::StreamExt;
 use serde_json::{Value, json};
 use store::{Store, nbd_exports};
+use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::connections::Connections;
@@ -21,6 +23,9 @@ use crate::error::GatewayError;
 use crate::exports::device_path;
 use crate::verify::verify;
 
+/// How long what is under way on an export may take once its connections are cut: longer than a connection takes to
+/// answer its last requests.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(45);
 /// Most exports in one answer.
 const MAX_EXPORTS: u32 = 10_000;
 
@@ -78,9 +83,13 @@ async fn verify_export(
     Ok(Json(verify(&name, &device, query, digests).await?))
 }
 
-async fn close_export(State(control): State<Control>, Path(name): Path<String>) -> Json<()> {
+/// Answers when nothing of the connections that were cut can reach the device any more.
+async fn close_export(State(control): State<Control>, Path(name): Path<String>) -> Result<Json<()>, GatewayError> {
     control.connections.cut_export(&name);
-    Json(())
+    if control.connections.are_over(&name, Instant::now() + CLOSE_DEADLINE).await {
+        return Ok(Json(()));
+    }
+    Err(GatewayError::StillInUse { name })
 }
 
 async fn close_agent(State(control): State<Control>, Path(enrollment_id): Path<String>) -> Json<()> {

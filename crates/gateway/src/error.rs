@@ -52,6 +52,12 @@ pub enum GatewayError {
         /// Its name.
         name: String,
     },
+    /// Requests of a connection that was cut are still with the device.
+    #[error("what was written to export {name} before is still on its way to the device")]
+    StillInUse {
+        /// The export.
+        name: String,
+    },
     /// The device behind an export failed.
     #[error("the device {path} behind export {name} failed")]
     Device {
@@ -89,7 +95,7 @@ impl GatewayError {
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::Listen { .. } => FailureKind::Conflict,
-            Self::ControlPlane { .. } => FailureKind::Unavailable,
+            Self::ControlPlane { .. } | Self::StillInUse { .. } => FailureKind::Unavailable,
             Self::Tunnel { source } => source.kind(),
             Self::Database { source } => source.kind(),
             Self::Control { .. } => FailureKind::Internal,
@@ -111,6 +117,7 @@ impl GatewayError {
                 Some("see `curl http://127.0.0.1:8090/api/v1/exports` for the exports and their state")
             }
             Self::Device { source, .. } => source.remedy(),
+            Self::StillInUse { .. } => Some("the storage behind the volume does not answer: check it in CloudStack"),
             Self::DeviceTooSmall { .. } => Some("resize the volume in CloudStack to at least the disk's size"),
             Self::Control { .. } | Self::Digests { .. } => None,
         }

@@ -255,6 +255,16 @@ impl VcenterSim {
         Ok(())
     }
 
+    /// Removes every VM snapshot of a VM, as another product or an operator at the console would.
+    ///
+    /// # Errors
+    /// When there is no such VM, or its disks cannot be merged.
+    pub fn remove_vm_snapshots(&self, vm: &str) -> Result<(), VcenterError> {
+        let removed = self.vm(vm)?.remove_all_vm_snapshots();
+        let failed = |_| io::Error::other("the VM snapshots cannot be merged");
+        removed.map_err(failed).map_err(|source| VcenterError::Disk { doing: "merge", source })
+    }
+
     /// Turns a VM on or off, as an operator at the console would.
     ///
     /// # Errors

@@ -50,8 +50,8 @@ Exit codes:
     9  a check found something that must be mended first
   130  interrupted
 
-Data goes to standard output, everything else to standard error. With --output json both are JSON, an error as
-RFC 9457 problem details. Secrets are read from files, never from the command line.";
+Data goes to standard output, everything else to standard error. With --output json data is JSON, and so is
+an error, as RFC 9457 problem details. Secrets are read from files, never from the command line.";
 
 /// Replicates running VMware VMs into Apache CloudStack.
 #[derive(Parser)]

@@ -33,7 +33,8 @@ fn the_long_help_documents_every_exit_code() {
     let output = run(&["--help"]);
     assert!(output.status.success());
     let help = stdout(&output);
-    for code in ["  0  done", "  1  ", "  2  ", "  3  ", "  4  ", "  5  ", "  6  ", "  7  ", "  8  ", "  9  ", "130  "] {
+    for code in ["  0  done", "  1  ", "  2  ", "  3  ", "  4  ", "  5  ", "  6  ", "  7  ", "  8  ", "  9  ", "130  "]
+    {
         assert!(help.contains(code), "{code:?} is missing:\n{help}");
     }
     assert!(help.lines().all(|line| line.chars().count() <= 116), "{help}");
@@ -42,11 +43,39 @@ fn the_long_help_documents_every_exit_code() {
 #[test]
 fn every_command_has_help() {
     let commands = [
-        "vcenter add", "vcenter list", "target add", "target validate", "target list", "agent pair", "agent list",
-        "agent approve", "agent reject", "agent revoke", "agent audit", "vm discover", "vm add", "vm list", "vm show",
-        "replicate", "job list", "job show", "job log", "job cancel", "job retry", "probe vcenter",
-        "probe cloudstack", "nbd serve", "nbd info", "nbd copy", "hub", "gateway", "volume-daemon", "oma", "vma",
-        "enroll", "completions",
+        "vcenter add",
+        "vcenter list",
+        "target add",
+        "target validate",
+        "target list",
+        "agent pair",
+        "agent list",
+        "agent approve",
+        "agent reject",
+        "agent revoke",
+        "agent audit",
+        "vm discover",
+        "vm add",
+        "vm list",
+        "vm show",
+        "replicate",
+        "job list",
+        "job show",
+        "job log",
+        "job cancel",
+        "job retry",
+        "probe vcenter",
+        "probe cloudstack",
+        "nbd serve",
+        "nbd info",
+        "nbd copy",
+        "hub",
+        "gateway",
+        "volume-daemon",
+        "oma",
+        "vma",
+        "enroll",
+        "completions",
     ];
     for command in commands {
         let mut arguments: Vec<&str> = command.split(' ').collect();
@@ -72,7 +101,8 @@ fn no_secret_is_an_argument() {
 #[test]
 fn completions_are_scripts() {
     let script = stdout(&run(&["completions", "bash"]));
-    let mut bash = Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().expect("bash not found: apt-get install bash");
+    let mut bash =
+        Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().expect("bash not found: apt-get install bash");
     bash.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
     assert!(bash.wait().unwrap().success());
     for shell in ["zsh", "fish", "elvish", "powershell"] {

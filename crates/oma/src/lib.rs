@@ -23,6 +23,7 @@ mod operations;
 mod replication;
 mod targets;
 mod teardown;
+mod unfinished;
 
 mod throttle;
 

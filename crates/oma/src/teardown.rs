@@ -4,7 +4,7 @@
 use api::Problem;
 use api::oma::replications::Accepted;
 use futures::future::BoxFuture;
-use joblog::{JobFilter, JobStore, JobView, NewJob, Saga, Step, StepContext, StepError, StepResult, output};
+use joblog::{JobView, NewJob, Saga, Step, StepContext, StepError, StepResult, output};
 use model::FailureKind;
 use model::status::{ContextStatus, JobStatus, Transitions, VolumeState};
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use crate::error::OmaError;
 use crate::failure::{failed, step_failure};
 use crate::operations::until_done;
 use crate::state::OmaState;
+use crate::unfinished;
 
 /// Most volumes of one VM.
 const MAX_VOLUMES: u32 = 256;
@@ -48,22 +49,10 @@ pub(crate) async fn start(state: &OmaState, vm: &str) -> Result<Accepted, OmaErr
     Ok(Accepted { job_id: tracking_id.clone(), tracking_id })
 }
 
-/// The unfinished teardown of a VM, if there is one: no replication may begin beside it.
-pub(crate) async fn running(state: &OmaState, context_id: &str) -> Result<Option<String>, OmaError> {
-    let filter = JobFilter {
-        job_type: Some(TEARDOWN.job_type.to_owned()),
-        vm_context_id: Some(context_id.to_owned()),
-        limit: 1,
-        ..JobFilter::default()
-    };
-    let newest = state.store().list_jobs(&filter).await?.jobs.into_iter().next();
-    Ok(newest.filter(|job| !job.status.is_final()).map(|job| job.id))
-}
-
 async fn refuse_while_in_use(state: &OmaState, context_id: &str, own_job: Option<&str>) -> Result<(), OmaError> {
     let vm = vm_replication_contexts::by_id(state.store(), context_id).await?;
-    let busy = vm.current_job_id.or(running(state, context_id).await?.filter(|job| Some(job.as_str()) != own_job));
-    if let Some(job) = busy {
+    let unfinished = unfinished::job_of(state, context_id, own_job).await?.map(|job| job.id);
+    if let Some(job) = unfinished.or(vm.current_job_id) {
         let problem = Problem::new(FailureKind::Conflict, format!("a job of {} runs", vm.vm_name));
         return Err(problem.evidence(format!("{job} runs")).remedy(format!("wait for it or cancel it: {job}")).into());
     }

@@ -210,31 +210,22 @@ pub struct SingleChangeId {
     pub previous_change_id: Option<ChangeId>,
 }
 
-/// Stores the change id of one disk of a replication that was committed, with its row of history. While a replication
-/// runs its change ids are stored by [`commit_replication`] alone.
+/// Repeats the change id of one disk of a replication that was committed. Change ids are stored by
+/// [`commit_replication`] alone, which knows what was proven: another one than it stored is refused.
 ///
 /// # Errors
-/// There is no such replication or disk, or the replication was not committed; the database fails.
+/// There is no such replication or disk, the replication was not committed, or it reached another change id; the
+/// database fails.
 pub async fn store_change_id(store: &Store, change: &SingleChangeId) -> Result<(), StoreError> {
-    let storing = while_doing("store a change id");
-    let transaction = store.begin_write().await?;
-    let job = jobs::get(&transaction, &change.job_id).await?;
-    let disk = vm_disks::one(&transaction, &job.vm_context_id, &change.disk_id).await?;
+    let job = jobs::get(store.connection(), &change.job_id).await?;
+    let disk = vm_disks::one(store.connection(), &job.vm_context_id, &change.disk_id).await?;
     if *job.status != ReplicationStatus::Completed || disk.job_id.as_deref() != Some(&job.id) {
         let reason = format!("it is {}: a change id without its replica would be silent corruption", *job.status);
         return Err(StoreError::conflict(jobs::WHAT, job.id, reason));
     }
-    let copied = CommittedDisk {
-        disk_id: disk.disk_id.clone(),
-        disk_uuid: disk.disk_uuid.clone(),
-        capacity_bytes: *disk.capacity_bytes,
-        change_id: Some(change.change_id.clone()),
-        previous_change_id: change.previous_change_id.clone(),
-        sync_type: *job.replication_type,
-        blocks_changed: 0,
-        bytes_transferred: *disk.bytes_synced,
-        sync_duration_seconds: 0,
-    };
-    commit_disk(&transaction, &job, &disk, &copied).await?;
-    transaction.commit().await.map_err(storing)
+    if disk.disk_change_id.as_ref().map(|id| &id.0) != Some(&change.change_id) {
+        let reason = format!("{} was not proven equal to the source at {}", change.disk_id, change.change_id);
+        return Err(StoreError::conflict(jobs::WHAT, job.id, reason));
+    }
+    Ok(())
 }

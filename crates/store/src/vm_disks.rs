@@ -188,6 +188,31 @@ pub async fn begin_sync(store: &Store, context_id: &str, job_id: &str) -> Result
         .map_err(while_doing("mark disks as being written"))
 }
 
+/// Forgets what a disk's replica is equal to: the next replication copies all of it. For a replica that turned out not
+/// to be what was committed, and for a commit that is no base for an increment any more.
+///
+/// # Errors
+/// The database fails.
+pub async fn distrust(store: &Store, context_id: &str, disk_id: &str) -> Result<(), StoreError> {
+    Entity::update_many()
+        .col_expr(Column::DiskChangeId, Expr::value(Option::<String>::None))
+        .col_expr(Column::UpdatedAt, Expr::value(Timestamp::now()))
+        .filter(Column::VmContextId.eq(context_id))
+        .filter(Column::DiskId.eq(disk_id))
+        .exec(store.connection())
+        .await
+        .map(|_| ())
+        .map_err(while_doing("forget the change id of a disk"))
+}
+
+/// Forgets what the replica on a volume is equal to: somebody else may have written to the volume.
+///
+/// # Errors
+/// The database fails.
+pub async fn distrust_volume(store: &Store, volume_uuid: &str) -> Result<(), StoreError> {
+    forget_replica(store.connection(), volume_uuid).await
+}
+
 /// How far a disk's transfer is; a disk that is not being written is left alone.
 ///
 /// # Errors

@@ -100,7 +100,7 @@ async fn begin(hub: &Hub, folder: &Path, code: &PairingCode, request: &EnrolRequ
     let key = AgentKey::load_or_create_pending(folder)?;
     let name = request.name.clone().unwrap_or_else(host_name);
     let asked = EnrollRequest {
-        pairing_code: code.secret().expose().to_owned(),
+        pairing_code: code.secret().clone(),
         csr_pem: csr_pem(&key, &name)?,
         vma_name: name,
         vma_version: env!("CARGO_PKG_VERSION").to_owned(),

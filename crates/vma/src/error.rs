@@ -77,6 +77,12 @@ pub enum VmaError {
         /// What differs.
         reason: String,
     },
+    /// The vm_snapshot was removed by somebody else while it was read.
+    #[error("vm_snapshot {vm_snapshot} was removed while the disks were read from it")]
+    VmSnapshotGone {
+        /// Its managed object id.
+        vm_snapshot: String,
+    },
     /// The VM is not the one the hub means.
     #[error("{moref} is another VM than the hub means")]
     OtherVm {
@@ -151,6 +157,7 @@ impl VmaError {
             | Self::Listen(_)
             | Self::OtherDisk { .. }
             | Self::OtherVm { .. }
+            | Self::VmSnapshotGone { .. }
             | Self::OtherExport { .. }
             | Self::Busy { .. }
             | Self::WrongPhase { .. }
@@ -178,6 +185,9 @@ impl VmaError {
             Self::OtherDisk { .. } | Self::OtherVm { .. } => {
                 Some("refresh the VM on the hub: migratekit vm discover, then migratekit vm add")
             }
+            Self::VmSnapshotGone { .. } => Some(
+                "what was read is of no single moment; find out what removes vm_snapshots of this VM, then replicate again",
+            ),
             Self::OtherExport { .. } => Some("nothing was written; start the replication again"),
             Self::Interrupted { .. } => Some("the log has the details; start it again"),
             Self::Hub(_) | Self::Busy { .. } | Self::NoRun { .. } | Self::WrongPhase { .. } | Self::Invalid { .. } => {

@@ -1,5 +1,7 @@
 //! Which volumes may be opened over NBD, and by whom. The rows are all there is: the gateway asks them.
 
+use std::path::Path;
+
 use api::volume::CreateExport;
 use model::FailureKind;
 use model::id::volume_export_name;
@@ -9,6 +11,7 @@ use store::nbd_exports::{self, NbdExport, NewExport};
 use store::{device_mappings, ossea_volumes};
 
 use crate::daemon::Daemon;
+use crate::device::scan::present_size;
 use crate::error::VolumeDaemonError;
 use crate::ops;
 
@@ -58,17 +61,21 @@ async fn exportable_size(daemon: &Daemon, asked: &CreateExport) -> Result<u64, V
         Err(error) if error.kind() == FailureKind::NotFound => return Err(absent(LinuxState::Absent)),
         other => other?,
     };
-    if *mapping.linux_state != LinuxState::Present || mapping.device_path.is_none() {
+    let link = mapping.symlink_path.as_ref().or(mapping.device_path.as_ref());
+    let (LinuxState::Present, Some(link)) = (*mapping.linux_state, link) else {
         return Err(absent(*mapping.linux_state));
-    }
-    if *mapping.size_bytes < asked.capacity_bytes {
+    };
+    // The device may have changed since it was recorded, and bytes are about to be written to it.
+    let present = present_size(Path::new(link)).await?.ok_or_else(|| absent(LinuxState::Absent))?;
+    let size_bytes = present.min(*mapping.size_bytes);
+    if size_bytes < asked.capacity_bytes {
         return Err(VolumeDaemonError::TooSmall {
             volume_uuid: asked.volume_uuid.clone(),
-            size_bytes: *mapping.size_bytes,
+            size_bytes,
             capacity_bytes: asked.capacity_bytes,
         });
     }
-    Ok(*mapping.size_bytes)
+    Ok(size_bytes)
 }
 
 /// Closes an export; closing it again does nothing.

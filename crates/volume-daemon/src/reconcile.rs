@@ -10,6 +10,7 @@ use cloudstack::{Volume, VolumeQuery};
 use model::status::{LinuxState, OperationMode, VolumeState};
 use store::device_mappings::{self, DeviceMapping, NewMapping};
 use store::ossea_volumes::{self, HeldBy, OsseaVolume};
+use store::vm_disks;
 
 use crate::clouds::Cloud;
 use crate::daemon::Daemon;
@@ -112,6 +113,10 @@ async fn apply_volume(
             format!("volume {id} was detached outside of this program")
         }
         VolumeVerdict::Held { vm_id } => {
+            if cloud.config.oma_vm_id.as_deref() != Some(vm_id.as_str()) {
+                // Another VM may write to it, so it is no committed replica any more.
+                vm_disks::distrust_volume(&daemon.store, id).await?;
+            }
             let held = HeldBy { vm_id: vm_id.clone(), device_path: None };
             ossea_volumes::set_state(&daemon.store, id, VolumeState::Attached, Some(&held)).await?;
             record_holder(daemon, cloud, row, seen, &vm_id).await?;

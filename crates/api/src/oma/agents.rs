@@ -1,5 +1,6 @@
 //! `/agents` and `/enroll`: pairing, approval, connections, audit.
 
+use model::Secret;
 use model::status::{AuditEvent, EnrollmentStatus};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,7 +13,7 @@ pub const PAIRING_CODE_MINUTES: i64 = 10;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PairingCode {
     /// What the agent's operator types.
-    pub code: String,
+    pub code: Secret,
     /// When it stops working.
     #[serde(with = "time::serde::rfc3339")]
     pub expires_at: OffsetDateTime,
@@ -25,7 +26,7 @@ pub struct PairingCode {
 #[serde(deny_unknown_fields)]
 pub struct EnrollRequest {
     /// The pairing code's secret part.
-    pub pairing_code: String,
+    pub pairing_code: Secret,
     /// What the agent calls itself; shown to the operator, never trusted.
     pub vma_name: String,
     /// The agent's version.

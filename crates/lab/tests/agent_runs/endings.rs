@@ -1,13 +1,14 @@
 //! Runs that are stopped or fail: whatever happens, no vm_snapshot and no session stays.
 
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 
 use api::vma::RunPhase;
-use block::{BlockDevice, Fault, FaultDevice, FaultPlan, MemoryDevice};
+use block::{BlockDevice, BlockError, Fault, FaultDevice, FaultPlan, MemoryDevice, Region};
 use lab::vcenter::{Effect, FaultRule};
-use model::FailureKind;
+use model::{Extent, FailureKind};
 
-use crate::site::{SIZES, Site, dirty, export_name, soon};
+use crate::site::{SIZES, Site, VM, dirty, export_name, soon};
 
 fn hanging_reads() -> FaultRule {
     FaultRule { method: "/folder".to_owned(), what: Effect::Hang, count: u64::MAX, skip: 6 }
@@ -126,6 +127,72 @@ async fn a_broken_read_of_the_datastore_fails_the_run() {
     let problem = run.error.unwrap();
     assert!(problem.detail.contains("disk-200"), "{problem:?}");
     assert!(site.vm_snapshot_names().is_empty());
+    site.stop().await;
+}
+
+/// A replica whose writes wait until they are let through.
+struct Gate {
+    inner: MemoryDevice,
+    reached: Sender<()>,
+    opened: Mutex<Receiver<()>>,
+}
+
+impl BlockDevice for Gate {
+    fn size_bytes(&self) -> u64 {
+        self.inner.size_bytes()
+    }
+
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<(), BlockError> {
+        self.inner.read_at(buf, offset)
+    }
+
+    fn write_at(&self, data: &[u8], offset: u64) -> Result<(), BlockError> {
+        self.reached.send(()).unwrap();
+        // Answered, or the test is over.
+        let _ = self.opened.lock().unwrap().recv();
+        self.inner.write_at(data, offset)
+    }
+
+    fn write_zeroes(&self, extent: Extent, may_punch_holes: bool) -> Result<(), BlockError> {
+        self.inner.write_zeroes(extent, may_punch_holes)
+    }
+
+    fn trim(&self, extent: Extent) -> Result<(), BlockError> {
+        self.inner.trim(extent)
+    }
+
+    fn flush(&self) -> Result<(), BlockError> {
+        self.inner.flush()
+    }
+
+    fn map_front(&self, extent: Extent, max_regions: usize) -> Result<Vec<Region>, BlockError> {
+        self.inner.map_front(extent, max_regions)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_from_a_vm_snapshot_that_is_gone_is_never_called_copied() {
+    let site = Site::start().await;
+    // One write: all is read when it arrives.
+    site.guest().write(2000, 4 << 20, b"one small note").unwrap();
+    let (mut request, _devices) = site.first_run("job-1").await;
+    request.disks.truncate(1);
+    let (reached, arrived) = channel();
+    let (open, opened) = channel();
+    let gate = Gate { inner: MemoryDevice::new(SIZES[0]), reached, opened: Mutex::new(opened) };
+    site.hub.export(&export_name("disk-2000"), &request.disks[0].disk_uuid, Arc::new(gate));
+    site.start_until(&request, RunPhase::Copying).await;
+    soon("the write", tokio::task::spawn_blocking(move || arrived.recv())).await.unwrap().unwrap();
+    site.sim.remove_vm_snapshots(VM).unwrap();
+    drop(open);
+    let run = site.until("job-1", RunPhase::Failed).await;
+    let problem = run.error.unwrap();
+    assert_eq!((problem.kind, problem.data_safe), (FailureKind::Conflict, false));
+    assert!(problem.detail.contains("was removed while the disks were read"), "{problem:?}");
     site.stop().await;
 }
 

@@ -88,6 +88,7 @@ async fn a_device_that_is_too_small(site: &Site) {
     site.done(&["replicate", SMALL, "--watch"]).await;
     let disk = &site.disks(SMALL).await[0];
     assert!(disk["disk_change_id"].is_string(), "{disk:#}");
+    assert_eq!(site.volume_files(SMALL).await.len(), 1, "the volume of the first attempt is used again");
 }
 
 /// The device of a replica that was complete became smaller than the disk.

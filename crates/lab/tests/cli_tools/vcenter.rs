@@ -46,8 +46,12 @@ fn disk() -> DiskSpec {
 fn odd_vms() -> Vec<VmSpec> {
     let independent = DiskSpec { mode: "independent_persistent".to_owned(), ..disk() };
     let raw_device = DiskSpec { raw_device_mode: Some("physicalMode".to_owned()), ..disk() };
-    let shared =
-        DiskSpec { shared_bus: "physicalSharing".to_owned(), controller: ControllerKind::LsiLogicSas, bus: 1, ..disk() };
+    let shared = DiskSpec {
+        shared_bus: "physicalSharing".to_owned(),
+        controller: ControllerKind::LsiLogicSas,
+        bus: 1,
+        ..disk()
+    };
     let odd = |name: &str| VmSpec::named(name).with_disk(disk()).with_nic(NicSpec::on("VM Network"));
     vec![
         VmSpec { folder: "prod/web servers".to_owned(), change_tracking_enabled: true, ..odd("well") }
@@ -81,7 +85,8 @@ async fn every_vm_is_told_with_disks_cards_and_change_tracking() {
     let well = vm(&inventory, "well");
     assert_eq!(well["path"], "/DC0/vm/prod/web servers/well");
     assert_eq!((&well["cbt_enabled"], &well["cbt_supported"]), (&true.into(), &true.into()));
-    let cards: Vec<&str> = well["networks"].as_array().unwrap().iter().filter_map(|n| n["network_name"].as_str()).collect();
+    let cards: Vec<&str> =
+        well["networks"].as_array().unwrap().iter().filter_map(|n| n["network_name"].as_str()).collect();
     assert_eq!(cards, ["VM Network", "dv-production", "nsx-backend"]);
     assert_eq!(well["networks"][2]["mac_address"], "00:50:56:aa:bb:cc");
     let disk = &well["disks"][0];
@@ -123,7 +128,8 @@ async fn what_stands_in_the_way_is_named_with_its_remedy() {
             }
         }
     }
-    let blockers = |vm: &Value| vm["findings"].as_array().unwrap().iter().filter(|f| f["severity"] == "blocker").count();
+    let blockers =
+        |vm: &Value| vm["findings"].as_array().unwrap().iter().filter(|f| f["severity"] == "blocker").count();
     assert_eq!(blockers(vm(&inventory, "well")), 0);
 }
 
@@ -158,10 +164,9 @@ async fn a_wrong_password_is_not_authenticated() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_certificate_is_told_with_both_thumbprints() {
     let site = Site::start(Vec::new()).await;
-    for (wrong, right) in [
-        ("AB:".repeat(32), site.sim.sha256_thumbprint()),
-        ("cd".repeat(20), site.sim.sha1_thumbprint()),
-    ] {
+    for (wrong, right) in
+        [("AB:".repeat(32), site.sim.sha256_thumbprint()), ("cd".repeat(20), site.sim.sha1_thumbprint())]
+    {
         let wrong = wrong.trim_end_matches(':');
         let said = site.probe_trusting(&["--thumbprint", wrong], &["--output", "json"]).await;
         assert_eq!(said.code, 5, "{}", said.stderr);

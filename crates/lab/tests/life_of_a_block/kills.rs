@@ -39,7 +39,7 @@ async fn the_agent_killed_in_the_middle_repeats_from_the_last_committed_change_i
     let dead = before["run"]["vm_snapshot"].clone();
 
     stage.world.kill_agent();
-    assert_eq!(monikers(&stage).await, [dead.clone()], "a killed agent cannot clean up");
+    assert_eq!(references(&stage).await, std::slice::from_ref(&dead), "a killed agent cannot clean up");
     stage.world.release_reads().await.unwrap();
     stage.world.start_agent().await.unwrap();
 
@@ -80,7 +80,7 @@ async fn the_whole_hub_killed_in_the_middle_comes_back_and_the_copy_is_repeated(
 }
 
 /// References of the vm_snapshots the source has now.
-async fn monikers(stage: &Stage) -> Vec<Value> {
+async fn references(stage: &Stage) -> Vec<Value> {
     stage.vm_snapshots().await.into_iter().map(|vm_snapshot| vm_snapshot["moref"].clone()).collect()
 }
 

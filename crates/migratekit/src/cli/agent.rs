@@ -62,8 +62,13 @@ pub async fn run(context: &Context, command: AgentCommand) -> Result<ExitCode, F
 
 async fn pair(context: &Context, client: &Client) -> Result<(), Failure> {
     let code: PairingCode = client.post("/api/v1/agents/pairing-codes", &()).await?;
-    show(context.output, &code, |code| format!("{}\nvalid until {}", code.code, stamp(Some(code.expires_at))))?;
-    hint(context.output, "next, beside vCenter: migratekit enroll --config /etc/migratekit/vma.toml (it asks for the code)");
+    show(context.output, &code, |code| {
+        format!("{}\nvalid until {}", code.code.expose(), stamp(Some(code.expires_at)))
+    })?;
+    hint(
+        context.output,
+        "next, beside vCenter: migratekit enroll --config /etc/migratekit/vma.toml (it asks for the code)",
+    );
     Ok(())
 }
 
@@ -112,11 +117,8 @@ async fn decide(context: &Context, client: &Client, agent: &str, verb: &str) -> 
         [one] => one.enrollment_id.clone(),
         [] => agent.to_owned(),
         several => {
-            return Err(Failure::new(
-                FailureKind::Invalid,
-                format!("{agent:?} stands for {} agents", several.len()),
-            )
-            .remedy("type more of the enrolment id; see `migratekit agent list`"));
+            return Err(Failure::new(FailureKind::Invalid, format!("{agent:?} stands for {} agents", several.len()))
+                .remedy("type more of the enrolment id; see `migratekit agent list`"));
         }
     };
     let decided = client.post(&format!("/api/v1/agents/{}/{verb}", escape(&id)), &()).await;

@@ -83,12 +83,8 @@ impl Failure {
 /// The problem in words: what happened, then evidence, cause and remedy, a line each.
 pub fn explain(problem: &Problem) -> String {
     let mut text = format!("error: {}", problem.detail);
-    let lines = [
-        ("seen", &problem.evidence),
-        ("cause", &problem.cause),
-        ("remedy", &problem.remedy),
-        ("job", &problem.job_id),
-    ];
+    let lines =
+        [("seen", &problem.evidence), ("cause", &problem.cause), ("remedy", &problem.remedy), ("job", &problem.job_id)];
     for (name, value) in lines {
         if let Some(value) = value {
             text.push_str(&format!("\n  {name}: {value}"));

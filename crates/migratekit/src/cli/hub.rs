@@ -58,8 +58,9 @@ impl Context {
             }
             (None, false) => None,
         };
-        let transport = HttpTransport::tcp(&self.hub.hub, Some(token), tls)
-            .map_err(|error| Failure::of(FailureKind::Invalid, &error, Some("write --hub http://HOST:PORT or https://HOST")))?;
+        let transport = HttpTransport::tcp(&self.hub.hub, Some(token), tls).map_err(|error| {
+            Failure::of(FailureKind::Invalid, &error, Some("write --hub http://HOST:PORT or https://HOST"))
+        })?;
         Ok(Client::new(Arc::new(transport)))
     }
 }
@@ -81,7 +82,8 @@ fn trust(file: &Path) -> Result<rustls::ClientConfig, Failure> {
 /// When the file cannot be read or is empty.
 pub fn read_secret(path: &Path, what: &str) -> Result<Secret, Failure> {
     let secret = Secret::from_file(path).map_err(|error| {
-        Failure::new(FailureKind::Invalid, format!("cannot read {what} from {}", path.display())).cause(error.to_string())
+        Failure::new(FailureKind::Invalid, format!("cannot read {what} from {}", path.display()))
+            .cause(error.to_string())
     })?;
     if secret.expose().is_empty() {
         return Err(Failure::new(FailureKind::Invalid, format!("{} is empty; it must hold {what}", path.display())));
@@ -107,7 +109,9 @@ pub fn read_ca(path: &Path) -> Result<String, Failure> {
 /// The hub's problem.
 pub async fn vm_context(client: &Client, vm: &str) -> Result<ContextDetail, Failure> {
     let found = client.get(&format!("/api/v1/vm-contexts/{}", escape(vm))).await;
-    found.map_err(|error| unknown(error, "`migratekit vm list` shows the VMs that were added, `migratekit vm add` adds one"))
+    found.map_err(|error| {
+        unknown(error, "`migratekit vm list` shows the VMs that were added, `migratekit vm add` adds one")
+    })
 }
 
 /// What the hub does not know gets the command that lists what it does know.

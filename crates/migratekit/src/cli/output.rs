@@ -17,6 +17,8 @@ const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().f
 const GAP_WIDTH: u16 = 2;
 /// A column whose text has spaces and is wider than that may be broken into lines, in characters.
 const WORDS_WIDTH: u16 = 24;
+/// Narrowest such column, in characters: shorter lines are harder to read than the terminal's own break.
+const LEAST_WORDS_WIDTH: u16 = 16;
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -106,7 +108,7 @@ fn arrange(table: &mut Table) {
         if !breakable {
             column.set_constraint(ColumnConstraint::ContentWidth);
         }
-        least += GAP_WIDTH + if breakable { WORDS_WIDTH } else { *width };
+        least += GAP_WIDTH + if breakable { LEAST_WORDS_WIDTH } else { *width };
     }
     let fits = table.width().is_none_or(|width| least <= width);
     let arrangement = if fits { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };
@@ -164,7 +166,8 @@ mod tests {
 
     #[test]
     fn a_table_has_one_line_per_row_and_one_under_its_head() {
-        let text = table(["NAME", "SIZE"], [["a", "1.0 GiB"], ["long-name", "2.0 GiB"]].map(|row| row.map(str::to_owned)));
+        let text =
+            table(["NAME", "SIZE"], [["a", "1.0 GiB"], ["long-name", "2.0 GiB"]].map(|row| row.map(str::to_owned)));
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "NAME       SIZE");
         assert!(lines[1].chars().all(|c| c == '─'), "{text}");

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use api::vma::{Inventory, VcenterConnection};
 use clap::{Args, Subcommand};
-use cloudstack::{CheckOutcome, Client, ConnectionSettings, Limit, ProbeOptions, ProbeReport, Trust, UsageLimit, probe};
+use cloudstack::{
+    CheckOutcome, Client, ConnectionSettings, Limit, ProbeOptions, ProbeReport, Trust, UsageLimit, probe,
+};
 use model::FailureKind;
 use model::size::human_bytes;
 use vma::VmaError;
@@ -95,9 +97,8 @@ async fn vcenter(context: &Context, args: &VcenterArgs) -> Result<ExitCode, Fail
         thumbprint: args.thumbprint.clone(),
         ca_pem: args.ca.as_deref().map(read_ca).transpose()?,
     };
-    let inventory = vma::vcenter::inventory(&connection, args.filter.as_deref())
-        .await
-        .map_err(|error| refused(&error))?;
+    let inventory =
+        vma::vcenter::inventory(&connection, args.filter.as_deref()).await.map_err(|error| refused(&error))?;
     show(context.output, &inventory, inventory_text)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -117,9 +118,10 @@ fn inventory_text(inventory: &Inventory) -> String {
     let vms = table(
         ["VM", "POWER", "CPU", "MEMORY", "CBT", "DISKS", "NETWORK CARDS"],
         inventory.vms.iter().map(|vm| {
-            let disks = vm.disks.iter().map(|disk| {
-                format!("{} {} {}", disk.disk_id, human_bytes(disk.capacity_bytes), disk.controller_type)
-            });
+            let disks = vm
+                .disks
+                .iter()
+                .map(|disk| format!("{} {} {}", disk.disk_id, human_bytes(disk.capacity_bytes), disk.controller_type));
             let nics = vm.networks.iter().map(|nic| format!("{} {}", nic.mac_address, nic.network_name));
             [
                 vm.path.clone(),

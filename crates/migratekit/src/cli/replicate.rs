@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use api::Client;
 use api::oma::jobs::JobDetail;
-use api::oma::replications::{Accepted, DiskVerification, ReplicationPlan, ReplicationProgress, RequestedType, StartReplication};
+use api::oma::replications::{
+    Accepted, DiskVerification, ReplicationPlan, ReplicationProgress, RequestedType, StartReplication,
+};
 use api::vma::{ReaderSpec, RunDiskView, RunPhase, RunView};
 use clap::{Args, ValueEnum};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -17,7 +19,7 @@ use model::status::{JobStatus, ReplicationStatus, Transitions};
 use super::clock::{duration, took};
 use super::failure::{CHECK_FAILED, Failure, INTERRUPTED, explain};
 use super::hub::{Context, escape, vm_context};
-use super::output::{OutputFormat, hint, or_dash, show, table};
+use super::output::{OutputFormat, hint, message, or_dash, show, table};
 use super::vm::short_change_id;
 
 /// How often progress is asked for while watching.
@@ -101,9 +103,7 @@ pub async fn run(context: &Context, args: &ReplicateArgs) -> Result<ExitCode, Fa
     }
     let accepted: Accepted = client.post("/api/v1/replications", &request).await?;
     if !args.watch {
-        show(context.output, &accepted, |accepted| {
-            format!("started {}", accepted.job_id)
-        })?;
+        show(context.output, &accepted, |accepted| format!("started {}", accepted.job_id))?;
         hint(context.output, &format!("next: migratekit job log {} --follow", accepted.job_id));
         return Ok(ExitCode::SUCCESS);
     }
@@ -202,7 +202,11 @@ impl Bars {
 
     fn update(&mut self, progress: &ReplicationProgress) {
         let replication = &progress.replication;
-        self.step.set_message(format!("{} · {}", replication.status, replication.current_operation));
+        self.step.set_message(match (replication.status.is_final(), replication.current_operation.as_str()) {
+            (true, _) => format!("{} · removing the vm_snapshot", replication.status),
+            (false, "") => replication.status.to_string(),
+            (false, operation) => format!("{} · {operation}", replication.status),
+        });
         self.step.tick();
         for disk in progress.run.iter().flat_map(|run| &run.disks) {
             let all = self.all.as_ref();
@@ -214,9 +218,10 @@ impl Bars {
     }
 
     fn say(&self, text: &str) {
+        // A program sees the same in what it gets at the end; without a terminal there are no bars to keep clear of.
         match &self.all {
+            Some(all) if all.is_hidden() => message(text),
             Some(all) => drop(all.println(text)),
-            // A program sees the same in what it gets at the end.
             None => {}
         }
     }
@@ -224,7 +229,7 @@ impl Bars {
     fn finish(&self) {
         self.step.finish_and_clear();
         for bar in self.disks.values() {
-            bar.abandon();
+            bar.finish_and_clear();
         }
     }
 }
@@ -244,7 +249,7 @@ fn style(template: &str) -> ProgressStyle {
 
 fn disk_message(disk: &RunDiskView) -> String {
     if disk.durable {
-        return "durable".to_owned();
+        return if disk.bytes_total == 0 { "nothing changed" } else { "durable" }.to_owned();
     }
     let eta = disk.eta_seconds.map(|seconds| format!(", {} left", duration(seconds))).unwrap_or_default();
     format!("{}/s{eta}", human_bytes(disk.speed_bps))

@@ -21,7 +21,7 @@ use volume_daemon::VolumeDaemonConfig;
 
 use super::failure::Failure;
 use super::hub::Context;
-use super::output::{message, show};
+use super::output::{OutputFormat, hint, message, show};
 
 /// Where a role's configuration is.
 #[derive(Args)]
@@ -143,7 +143,7 @@ async fn run_hub_roles(
 pub async fn enroll(context: &Context, args: &EnrollArgs) -> Result<ExitCode, Failure> {
     runtime::telemetry::init(None);
     let config: VmaConfig = load(&args.config)?;
-    let code = args.code.clone().map_or_else(ask_for_code, Ok)?;
+    let code = args.code.clone().map_or_else(|| ask_for_code(context.output), Ok)?;
     let request = vma::enrol::EnrolRequest { code, name: args.name.clone() };
     let told = |fingerprint: &str| {
         message(&format!("this agent's fingerprint: {fingerprint}"));
@@ -159,8 +159,8 @@ pub async fn enroll(context: &Context, args: &EnrollArgs) -> Result<ExitCode, Fa
 }
 
 /// The first line of standard input.
-fn ask_for_code() -> Result<String, Failure> {
-    message("pairing code:");
+fn ask_for_code(output: OutputFormat) -> Result<String, Failure> {
+    hint(output, "pairing code:");
     let mut code = String::new();
     std::io::stdin().read_line(&mut code)?;
     let code = code.trim();

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use api::Client;
 use api::oma::contexts::{ContextDetail, ContextList};
-use api::oma::replications::Accepted;
 use api::oma::discovery::{AddRequest, AddResult, ScanRequest, ScanResult};
+use api::oma::replications::Accepted;
 use api::vma::SourceVm;
 use clap::{Args, Subcommand};
 use model::size::human_bytes;

@@ -27,9 +27,13 @@ fn abilities_of_nbdkit_are_told() {
 fn a_server_that_can_do_little_is_told_as_that() {
     let eval = Peer::nbdkit(&["eval", "get_size=echo 65536", "pread=head -c $3 /dev/zero"]);
     let told = migratekit(&["nbd", "info", &eval.uri, "--output", "json"]).ok().json();
-    assert_eq!((&told["read_only"], &told["trim"], &told["write_zeroes"]), (&true.into(), &false.into(), &false.into()));
+    assert_eq!(
+        (&told["read_only"], &told["trim"], &told["write_zeroes"]),
+        (&true.into(), &false.into(), &false.into())
+    );
 
-    let blind = Peer::nbdkit(&["--filter=noextents", "--filter=blocksize-policy", "memory", "1M", "blocksize-minimum=4096"]);
+    let blind =
+        Peer::nbdkit(&["--filter=noextents", "--filter=blocksize-policy", "memory", "1M", "blocksize-minimum=4096"]);
     let told = migratekit(&["nbd", "info", &blind.uri, "--output", "json"]).ok().json();
     assert_eq!(told["minimum_block_bytes"], 4096);
 }
@@ -63,7 +67,8 @@ fn our_own_server_is_told_of_too() {
 fn what_cannot_be_reached_is_said_with_its_code() {
     let images = Images::new();
     let socket = format!("nbd+unix:///?socket={}", images.path("absent.sock").display());
-    for (uri, code) in [("nbd://127.0.0.1:1/", 7), (socket.as_str(), 7), ("http://127.0.0.1/", 2), ("nbds://host/", 2)] {
+    for (uri, code) in [("nbd://127.0.0.1:1/", 7), (socket.as_str(), 7), ("http://127.0.0.1/", 2), ("nbds://host/", 2)]
+    {
         let said = migratekit(&["nbd", "info", uri, "--output", "json"]);
         assert_eq!(said.code, code, "{uri}: {}", said.stderr);
         let problem = said.problem();

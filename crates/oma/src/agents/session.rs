@@ -25,6 +25,8 @@ use crate::state::OmaState;
 const PULSE_INTERVAL: Duration = Duration::from_secs(15);
 /// For an agent's answer about its health; links die sooner, by HTTP/2 pings.
 const PULSE_DEADLINE: Duration = Duration::from_secs(10);
+/// What is kept of the versions an agent says it has, in characters: they are logged and recorded.
+const MAX_VERSION_CHARS: usize = 64;
 
 /// Who dialled, as the gateway read it from a verified certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,7 +175,10 @@ async fn end(state: &OmaState, peer: &Peer, agent: &LiveAgent, reason: &'static 
 async fn pulse(client: &VmaClient) -> Result<(AgentHealth, u64), OmaError> {
     let asked = Instant::now();
     let answer = tokio::time::timeout(PULSE_DEADLINE, client.health()).await;
-    let health = answer.map_err(|_| OmaError::AgentSilent { seconds: PULSE_DEADLINE.as_secs() })??;
+    let mut health = answer.map_err(|_| OmaError::AgentSilent { seconds: PULSE_DEADLINE.as_secs() })??;
+    for text in [&mut health.version, &mut health.protocol_version] {
+        *text = text.chars().take(MAX_VERSION_CHARS).collect();
+    }
     Ok((health, u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX)))
 }
 

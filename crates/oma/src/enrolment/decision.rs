@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use model::status::EnrollmentStatus;
+use model::status::{EnrollmentStatus, Transitions};
 use store::vma_enrollments::{self as enrollments, Decision, Enrollment};
 use time::OffsetDateTime;
 
@@ -21,7 +21,11 @@ pub async fn decide(
     operator: &str,
     address: IpAddr,
 ) -> Result<Enrollment, OmaError> {
-    find(state, enrollment_id).await?;
+    let known = find(state, enrollment_id).await?;
+    if !known.status.may_become(to) {
+        let reason = "what was decided about it cannot be changed like this";
+        return Err(OmaError::EnrollmentState { enrollment_id: known.id, status: *known.status, reason });
+    }
     let decision = Decision { to, by: operator.to_owned(), source_ip: address.to_string() };
     let row = enrollments::decide(state.store(), enrollment_id, &decision, OffsetDateTime::now_utc()).await?;
     tracing::info!(enrollment_id, vma_name = row.vma_name, status = %to, operator, "decided about an agent");

@@ -17,9 +17,5 @@ pub async fn create(state: &OmaState, generated_by: &str) -> Result<PairingCode,
     let expires_at = OffsetDateTime::now_utc() + Duration::minutes(PAIRING_CODE_MINUTES);
     let row = codes::create(state.store(), &code.secret_hash(), generated_by, expires_at).await?;
     tracing::info!(code_id = row.id, generated_by, "made a pairing code");
-    Ok(PairingCode {
-        code: code.text().expose().to_owned(),
-        expires_at: *row.expires_at,
-        ca_fingerprint: ca.fingerprint(),
-    })
+    Ok(PairingCode { code: code.text(), expires_at: *row.expires_at, ca_fingerprint: ca.fingerprint() })
 }

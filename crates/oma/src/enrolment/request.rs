@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use api::oma::agents::{EnrollChallenge, EnrollRequest, EnrollVerify, EnrollmentState};
-use model::Secret;
 use model::status::{AuditEvent, EnrollmentStatus};
 use parking_lot::Mutex;
 use rustls_pki_types::CertificateSigningRequestDer;
@@ -61,8 +60,7 @@ pub async fn enroll(state: &OmaState, request: EnrollRequest, address: IpAddr) -
     check_text("vma_name", &request.vma_name, MAX_VMA_NAME_CHARS)?;
     check_text("vma_version", &request.vma_version, MAX_VERSION_CHARS)?;
     let key = key_of(&request.csr_pem)?;
-    let code_hash =
-        tunnel::pairing::secret_hash(&Secret::new(request.pairing_code)).map_err(TunnelError::PairingCode)?;
+    let code_hash = tunnel::pairing::secret_hash(&request.pairing_code).map_err(TunnelError::PairingCode)?;
     let now = OffsetDateTime::now_utc();
     // The nonce is bound to the enrolment's id, which the row brings with it: the challenge is read back from the row.
     let nonce = Challenge::generate("")?.nonce_text();

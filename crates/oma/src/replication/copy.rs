@@ -1,7 +1,8 @@
 //! The sync itself: the agent is told to run, watched until everything is durable here, and let go after the commit.
 //!
 //! A run belongs to one vm_snapshot. When the agent no longer knows the run (it was killed), asking again starts it
-//! anew from the last committed change ids, which covers everything.
+//! anew from the last committed change ids, which covers everything. Before anything begins, whatever an earlier run
+//! still has under way is cut off and awaited: two runs never write into one replica.
 
 use std::time::{Duration, Instant};
 
@@ -9,9 +10,10 @@ use api::ClientError;
 use api::oma::replications::ReplicationPlan;
 use api::vma::{ReaderSpec, RunDisk, RunPhase, RunView, StartRun, VmRequest, VmaClient};
 use joblog::{StepContext, StepError, StepResult, output};
-use model::FailureKind;
 use model::status::{ChangeSource, EnrollmentStatus, ReplicationStatus, ReplicationType};
+use model::{FailureKind, Lineage};
 use store::replication_jobs::Progress;
+use store::vm_disks::VmDisk;
 use store::vm_replication_contexts::VmContext;
 use tunnel::Refusal;
 
@@ -43,9 +45,9 @@ pub(super) async fn until_copied(state: &OmaState, context: &StepContext) -> Res
     set_status(state, &params, ReplicationStatus::Replicating, "copying").await?;
     store::vm_disks::begin_sync(state.store(), &params.vm_context_id, &params.job_id).await.map_err(failed)?;
     let vm = store::vm_replication_contexts::by_id(state.store(), &params.vm_context_id).await.map_err(failed)?;
-    let request = start_request(state, context, &params, &vm).await?;
-    let mut run = started(state, &vm, &request).await?;
+    let mut run = started(state, context, &params, &vm).await?;
     loop {
+        distrust_reverted(state, context, &params, &run).await?;
         note(state, context, &params, &run).await?;
         match run.phase {
             RunPhase::Copied => return Ok(run),
@@ -59,15 +61,56 @@ pub(super) async fn until_copied(state: &OmaState, context: &StepContext) -> Res
         run = match agent(state, &vm).await?.run(&params.job_id).await {
             Ok(run) => run,
             // Killed and back: it forgot the run, so it begins again.
-            Err(error) if error.kind() == FailureKind::NotFound => started(state, &vm, &request).await?,
+            Err(error) if error.kind() == FailureKind::NotFound => started(state, context, &params, &vm).await?,
             Err(ClientError::Transport(_)) => continue,
             Err(error) => return Err(failed(error)),
         };
     }
 }
 
-async fn started(state: &OmaState, vm: &VmContext, request: &StartRun) -> Result<RunView, StepError> {
-    agent(state, vm).await?.start_run(request).await.map_err(failed)
+/// The run that is under way or copied, or a new one.
+async fn started(
+    state: &OmaState,
+    context: &StepContext,
+    params: &Params,
+    vm: &VmContext,
+) -> Result<RunView, StepError> {
+    let agent = agent(state, vm).await?;
+    match agent.run(&params.job_id).await {
+        Ok(run) if !has_ended(run.phase) => return Ok(run),
+        Err(error) if error.kind() != FailureKind::NotFound => return Err(failed(error)),
+        Ok(_) | Err(_) => {}
+    }
+    let request = start_request(state, context, params, vm).await?;
+    for disk in &request.disks {
+        // What a killed or lost agent sent before may still be on its way to the device.
+        state.gateway().close(&disk.export_name).await.map_err(failed)?;
+    }
+    agent.start_run(&request).await.map_err(failed)
+}
+
+fn has_ended(phase: RunPhase) -> bool {
+    matches!(phase, RunPhase::Failed | RunPhase::Cancelled | RunPhase::Released)
+}
+
+/// A VM that was reverted to before the last commit lets its counter grow past that again, so the commit is no base any
+/// more, even if this run comes to nothing.
+async fn distrust_reverted(
+    state: &OmaState,
+    context: &StepContext,
+    params: &Params,
+    run: &RunView,
+) -> Result<(), StepError> {
+    for planned in plan_of(context)?.disks {
+        let now = run.disks.iter().find(|disk| disk.disk_id == planned.disk_id);
+        let now = now.and_then(|disk| disk.change_id.as_ref());
+        let (Some(now), Some(committed)) = (now, &planned.previous_change_id) else { continue };
+        if committed.lineage(now) == Lineage::Reverted {
+            let disk = &planned.disk_id;
+            store::vm_disks::distrust(state.store(), &params.vm_context_id, disk).await.map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 /// The VM's agent, awaited while it is away; one that may not come back is not waited for.
@@ -101,6 +144,7 @@ async fn start_request(
 ) -> Result<StartRun, StepError> {
     let plan = plan_of(context)?;
     let disks: Vec<ProvisionedDisk> = context.output("provision")?;
+    let rows = store::vm_disks::of_context(state.store(), &params.vm_context_id).await.map_err(failed)?;
     let connection = vcenter::connection(state, vm.credential_id.as_deref()).await.map_err(failed)?;
     Ok(StartRun {
         job_id: params.job_id.clone(),
@@ -109,16 +153,21 @@ async fn start_request(
         vcenter: connection,
         quiesce: params.quiesce,
         connections_per_disk: CONNECTIONS_PER_DISK,
-        disks: disks.into_iter().map(|disk| run_disk(&plan, params, disk)).collect(),
+        disks: disks.into_iter().map(|disk| run_disk(&plan, &rows, params, disk)).collect(),
     })
 }
 
-fn run_disk(plan: &ReplicationPlan, params: &Params, disk: ProvisionedDisk) -> RunDisk {
+fn run_disk(plan: &ReplicationPlan, rows: &[VmDisk], params: &Params, disk: ProvisionedDisk) -> RunDisk {
     let planned = plan.disks.iter().find(|planned| planned.disk_id == disk.disk_id);
+    // What was planned from counts only while the disk's row still says so: it may have been distrusted since.
+    let row = rows.iter().find(|row| row.disk_id == disk.disk_id);
+    let trusted = row.and_then(|row| row.disk_change_id.as_ref()).map(|id| &id.0);
     let compares = plan.replication_type == ReplicationType::Compare;
     RunDisk {
         export_name: model::id::volume_export_name(&disk.volume_uuid),
-        previous_change_id: planned.and_then(|planned| planned.previous_change_id.clone()),
+        previous_change_id: planned
+            .and_then(|planned| planned.previous_change_id.clone())
+            .filter(|planned| Some(planned) == trusted),
         disk_id: disk.disk_id,
         disk_uuid: disk.disk_uuid,
         capacity_bytes: disk.capacity_bytes,

@@ -11,7 +11,7 @@ use super::plan::{DiskFacts, Facts};
 use crate::error::OmaError;
 use crate::inventory::vcenter;
 use crate::state::OmaState;
-use crate::teardown;
+use crate::unfinished;
 
 /// Whether vCenter is asked about the VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,10 +37,9 @@ pub(super) async fn gather(
     for row in vm_disks::of_context(store, &vm.context_id).await? {
         disks.push(disk_facts(store, row).await?);
     }
-    let running_job = match &vm.current_job_id {
-        Some(job) => Some(job.clone()),
-        None => teardown::running(state, &vm.context_id).await?,
-    };
+    let unfinished = unfinished::job_of(state, &vm.context_id, own_job).await?;
+    let unfinished = unfinished.map(|job| job.external_job_id.unwrap_or(job.id));
+    let running_job = vm.current_job_id.clone().filter(|job| Some(job.as_str()) != own_job).or(unfinished);
     let agent_connected = vm.enrollment_id.as_deref().is_some_and(|agent| state.agents().is_connected(agent));
     let has_target = vm.ossea_config_id.is_some() || found(ossea_configs::active(store).await)?.is_some();
     let seen = match ask {
@@ -51,7 +50,7 @@ pub(super) async fn gather(
     Ok(Facts {
         vm_name: vm.vm_name,
         status: *vm.current_status,
-        running_job: running_job.filter(|job| Some(job.as_str()) != own_job),
+        running_job,
         has_agent: vm.enrollment_id.is_some(),
         agent_connected,
         has_credential: vm.credential_id.is_some(),

@@ -3,7 +3,7 @@
 use api::vma::{RunDiskView, SyncMode};
 use joblog::{JobView, StepContext, StepError, StepResult, output};
 use model::LEAF_SIZE_BYTES;
-use model::status::{JobStatus, ReplicationType};
+use model::status::{JobStatus, ReplicationStatus, ReplicationType};
 use serde_json::json;
 use store::commit::{Commit, CommittedDisk};
 use store::replication_jobs::Ending;
@@ -69,6 +69,11 @@ pub(super) async fn finished(state: &OmaState, view: &JobView) -> Result<(), Ste
     match view.outcome {
         JobStatus::Completed | JobStatus::NeedsOperator => Ok(()),
         outcome => {
+            let row = store::replication_jobs::by_id(state.store(), &params.job_id).await.map_err(failed)?;
+            if *row.status == ReplicationStatus::Completed {
+                // Given up while it cleaned up after its commit, which stands.
+                return Ok(());
+            }
             let cause = view.job.error.clone().unwrap_or_else(StepError::cancelled);
             let ended = record_end(state, &params.job_id, outcome == JobStatus::Cancelled, cause).await;
             ended.map_err(failed)

@@ -4,8 +4,8 @@ use api::gateway::{Coverage, VerifyQuery};
 use api::oma::replications::DiskVerification;
 use api::vma::{RunDiskView, RunView, SyncMode};
 use joblog::{StepContext, StepError, StepResult, output};
-use model::FailureKind;
 use model::status::ReplicationStatus;
+use model::{FailureKind, LEAF_SIZE_BYTES};
 use serde::{Deserialize, Serialize};
 
 use super::Params;
@@ -39,9 +39,16 @@ pub(super) async fn run(state: &OmaState, context: &StepContext) -> StepResult {
         let digests = agent.digests(&params.job_id, &disk.disk_id).await.map_err(repeatable)?;
         let query = VerifyQuery { capacity_bytes: disk.capacity_bytes, coverage: coverage(copied)? };
         let export = model::id::volume_export_name(&disk.volume_uuid);
-        let report = state.gateway().verify(&export, query, digests).await.map_err(failed)?;
+        let verifying = state.gateway().verify(&export, query, digests);
+        let report = tokio::select! {
+            () = context.cancellation().cancelled() => return Err(StepError::cancelled()),
+            report = verifying => report.map_err(failed)?,
+        };
         let verification = DiskVerification { disk_id: disk.disk_id.clone(), report };
-        equal(&verification)?;
+        if let Err(error) = equal(&verification, copied) {
+            store::vm_disks::distrust(state.store(), &params.vm_context_id, &disk.disk_id).await.map_err(failed)?;
+            return Err(error);
+        }
         tracing::info!(
             disk = disk.disk_id,
             leaves = verification.report.leaves_verified,
@@ -69,16 +76,94 @@ fn coverage(disk: &RunDiskView) -> Result<Coverage, StepError> {
     }
 }
 
-fn equal(verification: &DiskVerification) -> Result<(), StepError> {
+/// Every leaf that was read is named by a digest, and every leaf looked at is equal.
+fn equal(verification: &DiskVerification, copied: &RunDiskView) -> Result<(), StepError> {
     let report = &verification.report;
-    let Some(first) = report.mismatches.first() else { return Ok(()) };
-    let offset = first.leaf * model::LEAF_SIZE_BYTES;
-    let message = format!(
-        "{} of {} leaves of {} differ between source and replica, the first at byte {offset}",
-        report.mismatch_count, report.leaves_verified, verification.disk_id
-    );
-    let detail = serde_json::json!({ "disk_id": verification.disk_id, "report": report });
-    Err(StepError::new(FailureKind::Internal, message)
-        .detail(detail)
-        .remedy("nothing was committed; check the storage behind the volume, then replicate with --type compare"))
+    let detail = || serde_json::json!({ "disk_id": verification.disk_id, "report": report });
+    if report.mismatch_count > 0 {
+        let at = report.mismatches.first().map(|first| first.leaf * LEAF_SIZE_BYTES);
+        let message = format!(
+            "{} of {} leaves of {} differ between source and replica, the first at byte {}",
+            report.mismatch_count,
+            report.leaves_verified,
+            verification.disk_id,
+            at.unwrap_or_default()
+        );
+        return Err(StepError::new(FailureKind::Internal, message).detail(detail()).remedy(
+            "nothing was committed; check the storage behind the volume: the next replication copies the whole disk",
+        ));
+    }
+    let expected = match coverage(copied)? {
+        Coverage::Full => report.leaves_total,
+        // An increment reads whole leaves, but for the end of the disk.
+        Coverage::Named => copied.bytes_total.div_ceil(LEAF_SIZE_BYTES),
+    };
+    if report.leaves_verified != expected || copied.bytes_done != copied.bytes_total {
+        let message = format!(
+            "{} leaves of {} were verified, {expected} were copied: the digests are incomplete",
+            report.leaves_verified, verification.disk_id
+        );
+        return Err(defect(message).detail(detail()).remedy("nothing was committed; replicate again"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::gateway::{LeafMismatch, VerifyReport};
+
+    fn copied(sync_mode: SyncMode, bytes_total: u64) -> RunDiskView {
+        RunDiskView {
+            disk_id: "disk-2000".to_owned(),
+            sync_mode: Some(sync_mode),
+            reason: None,
+            change_id: None,
+            bytes_total,
+            bytes_done: bytes_total,
+            bytes_read: bytes_total,
+            bytes_sent: 0,
+            bytes_zero: 0,
+            extents: 1,
+            speed_bps: 0,
+            eta_seconds: None,
+            durable: true,
+        }
+    }
+
+    fn verified(leaves_verified: u64) -> DiskVerification {
+        let report = VerifyReport {
+            leaves_total: 160,
+            leaves_verified,
+            bytes_read: 0,
+            mismatch_count: 0,
+            mismatches: Vec::new(),
+        };
+        DiskVerification { disk_id: "disk-2000".to_owned(), report }
+    }
+
+    #[test]
+    fn an_increment_is_proven_only_when_every_leaf_of_it_was_looked_at() {
+        // Three whole leaves and the short one at the end of the disk.
+        let copied = copied(SyncMode::Incremental, 3 * LEAF_SIZE_BYTES + 512);
+        assert!(equal(&verified(4), &copied).is_ok());
+        for leaves in [0, 3, 5] {
+            let error = equal(&verified(leaves), &copied).unwrap_err();
+            assert!(error.message.contains("digests are incomplete"), "{error}");
+        }
+        let unfinished = RunDiskView { bytes_done: 0, ..copied };
+        assert!(equal(&verified(4), &unfinished).is_err());
+    }
+
+    #[test]
+    fn a_full_copy_is_proven_over_the_whole_disk_and_one_difference_is_too_many() {
+        let copied = copied(SyncMode::Full, LEAF_SIZE_BYTES);
+        assert!(equal(&verified(160), &copied).is_ok());
+        assert!(equal(&verified(1), &copied).is_err());
+        let mut differing = verified(160);
+        differing.report.mismatch_count = 1;
+        assert!(equal(&differing, &copied).is_err(), "even when none is listed");
+        differing.report.mismatches = vec![LeafMismatch { leaf: 2, expected: String::new(), found: String::new() }];
+        assert!(equal(&differing, &copied).unwrap_err().message.contains("byte 131072"));
+    }
 }

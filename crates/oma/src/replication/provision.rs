@@ -1,18 +1,21 @@
 //! A volume for each disk: made if there is none, attached to the hub's own VM, found as a device of the right size.
 
-use api::oma::replications::PlannedDisk;
 use api::volume::{AttachVolume, CreateVolume, DeviceView};
 use joblog::{StepContext, StepError, StepResult, output};
 use model::FailureKind;
-use model::status::{LinuxState, OperationMode, VolumeType};
+use model::status::{LinuxState, OperationMode, ReplicationStatus, VolumeState, VolumeType};
 use serde::{Deserialize, Serialize};
+use store::ossea_volumes::OsseaVolume;
 use store::vm_disks::{VmDisk, VolumeLink};
 
 use super::Params;
-use super::saga::plan_of;
+use super::saga::{plan_of, set_status};
 use crate::failure::{defect, failed};
 use crate::operations::until_done;
 use crate::state::OmaState;
+
+/// Most volumes of one VM that are looked through.
+const MAX_VOLUMES: u32 = 1000;
 
 /// A disk with its volume on this hub.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -27,6 +30,7 @@ pub(super) struct ProvisionedDisk {
 
 pub(super) async fn run(state: &OmaState, context: &StepContext) -> StepResult {
     let params: Params = context.params()?;
+    set_status(state, &params, ReplicationStatus::Initializing, "preparing the volumes").await?;
     let plan = plan_of(context)?;
     let vm = store::vm_replication_contexts::by_id(state.store(), &params.vm_context_id).await.map_err(failed)?;
     let rows = store::vm_disks::of_context(state.store(), &params.vm_context_id).await.map_err(failed)?;
@@ -42,7 +46,16 @@ pub(super) async fn run(state: &OmaState, context: &StepContext) -> StepResult {
             ossea_config_id: vm.ossea_config_id.clone(),
             volume_type: if row.is_boot_disk == Some(true) { VolumeType::Root } else { VolumeType::Datadisk },
         };
-        let volume_uuid = volume(state, &params, planned, row, &request).await?;
+        let volume_uuid = match &planned.volume_uuid {
+            Some(uuid) => uuid.clone(),
+            None => {
+                let volume = match unused_volume(state, &rows, &request).await? {
+                    Some(unused) => unused,
+                    None => made(state, &params, row, &request).await?,
+                };
+                linked(state, &params, row, volume).await?
+            }
+        };
         let device = attached(state, &params, &volume_uuid).await?;
         provisioned.push(checked(row, device)?);
         #[allow(clippy::cast_precision_loss, reason = "a share of a few disks")]
@@ -51,30 +64,46 @@ pub(super) async fn run(state: &OmaState, context: &StepContext) -> StepResult {
     output(&provisioned)
 }
 
-/// The disk's volume, made when it has none; the link is stored at once, so that no volume is ever forgotten.
-async fn volume(
+/// A volume an earlier attempt made for this disk and could not attach. Nothing was ever written to it.
+async fn unused_volume(
+    state: &OmaState,
+    rows: &[VmDisk],
+    wanted: &CreateVolume,
+) -> Result<Option<OsseaVolume>, StepError> {
+    let known = store::ossea_volumes::list(state.store(), Some(&wanted.vm_context_id), MAX_VOLUMES).await;
+    let fits = |volume: &OsseaVolume| {
+        volume.volume_name == wanted.name
+            && *volume.size_bytes >= wanted.size_bytes
+            && matches!(*volume.state, VolumeState::Available | VolumeState::Attached | VolumeState::Detached)
+            && wanted.ossea_config_id.as_ref().is_none_or(|target| *target == volume.ossea_config_id)
+            && rows.iter().all(|row| row.volume_uuid.as_deref() != Some(&volume.volume_id))
+    };
+    Ok(known.map_err(failed)?.into_iter().find(fits))
+}
+
+/// A new volume for the disk.
+async fn made(
     state: &OmaState,
     params: &Params,
-    planned: &PlannedDisk,
     row: &VmDisk,
     request: &CreateVolume,
-) -> Result<String, StepError> {
-    if let Some(uuid) = &planned.volume_uuid {
-        return Ok(uuid.clone());
-    }
+) -> Result<OsseaVolume, StepError> {
     let operation = until_done(state, &format!("{}:{}:create", params.job_id, row.id), |key| async move {
         state.volumes().create(request, &key).await
     })
     .await?;
     let volume_uuid = operation.volume_id.ok_or_else(|| defect("the volume daemon made a volume without an id"))?;
     let volume = store::ossea_volumes::find(state.store(), &volume_uuid).await.map_err(failed)?;
-    let volume = volume.ok_or_else(|| defect(format!("volume {volume_uuid} has no row")))?;
-    let link = VolumeLink { volume_uuid: volume_uuid.clone(), ossea_volume_id: volume.id };
-    // The row may name a device mapping only once there is one.
-    let device = attached(state, params, &volume_uuid).await?;
-    tracing::info!(disk = row.disk_id, volume = volume_uuid, device = device.device_path, "made a volume");
+    volume.ok_or_else(|| defect(format!("volume {volume_uuid} has no row")))
+}
+
+/// Attaches the volume and makes it the disk's: its row may name a device mapping only once there is one.
+async fn linked(state: &OmaState, params: &Params, row: &VmDisk, volume: OsseaVolume) -> Result<String, StepError> {
+    let device = attached(state, params, &volume.volume_id).await?;
+    tracing::info!(disk = row.disk_id, volume = volume.volume_id, device = device.device_path, "a volume for the disk");
+    let link = VolumeLink { volume_uuid: volume.volume_id.clone(), ossea_volume_id: volume.id };
     store::vm_disks::set_volume(state.store(), &row.id, &link).await.map_err(failed)?;
-    Ok(volume_uuid)
+    Ok(volume.volume_id)
 }
 
 /// The volume's device on this hub, attached when it is not.

@@ -91,9 +91,13 @@ async fn export(state: &OmaState, context: &StepContext) -> StepResult {
 }
 
 async fn close_exports(state: &OmaState, context: &StepContext) -> Result<(), StepError> {
+    let params: Params = context.params()?;
     let disks: Vec<ProvisionedDisk> = context.output_if_any("provision")?.unwrap_or_default();
     for disk in disks {
         let name = model::id::volume_export_name(&disk.volume_uuid);
+        if belongs_to_another_job(state, &name, &params.job_id).await? {
+            continue;
+        }
         match state.volumes().close_export(&name).await {
             Err(error) if error.kind() != FailureKind::NotFound => return Err(failed(error)),
             Ok(()) | Err(_) => {}
@@ -105,6 +109,15 @@ async fn close_exports(state: &OmaState, context: &StepContext) -> Result<(), St
         }
     }
     Ok(())
+}
+
+/// Whether a later replication has opened the export for itself: a late release must not disturb it.
+async fn belongs_to_another_job(state: &OmaState, export_name: &str, job_id: &str) -> Result<bool, StepError> {
+    match store::nbd_exports::by_name(state.store(), export_name).await {
+        Ok(export) => Ok(export.job_id.is_some_and(|owner| owner != job_id)),
+        Err(error) if error.kind() == FailureKind::NotFound => Ok(false),
+        Err(error) => Err(failed(error)),
+    }
 }
 
 /// After the commit: the vm_snapshot goes, the exports close.

@@ -168,7 +168,7 @@ async fn a_revoked_agent_is_cut_off_everywhere_and_stays_out() {
     assert_eq!((&view["status"], &view["connected"]), (&json!("revoked"), &json!(false)));
     // How it ends (closed or reset) does not matter, that it does is the point.
     let _ended = timeout(SOON, serving).await.unwrap().unwrap();
-    assert_eq!(*hub.gateway.cut.lock(), [id.clone()]);
+    assert_eq!(*hub.gateway.cut.lock(), std::slice::from_ref(&id));
     assert_eq!(agent.refusal(&hub, &id).await, Some(Refusal::Revoked));
     assert_eq!(enrolment(&hub, &id).await["certificate_pem"], Value::Null);
     let path = format!("/api/v1/enroll/{id}/renew");

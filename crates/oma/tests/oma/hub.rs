@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use joblog::{Events, Runner, RunnerBuilder};
 use oma::{Front, OmaConfig, OmaState};
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde_json::Value;
 use store::{DatabaseConfig, Store};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixListener, UnixStream};

@@ -26,6 +26,7 @@ async fn replication_on_mariadb() {
 async fn replication(backend: &Backend) {
     discovery_keeps_what_is_still_true(&backend.database("discovery").await).await;
     a_replication_is_committed_as_a_whole(&backend.database("commits").await).await;
+    a_distrusted_replica_is_copied_anew(&backend.database("distrust").await).await;
     a_bad_commit_writes_nothing(&backend.database("bad_commits").await).await;
     a_failed_replication_leaves_the_vm_honest(&backend.database("failures").await).await;
     one_replication_at_a_time(&backend.database("one").await).await;
@@ -110,12 +111,29 @@ async fn a_replication_is_committed_as_a_whole(database: &Database<'_>) {
     let single = SingleChangeId {
         job_id: "job-1".to_owned(),
         disk_id: "disk-2001".to_owned(),
-        change_id: "52 aa/6".parse().unwrap(),
+        change_id: "52 aa/5".parse().unwrap(),
         previous_change_id: None,
     };
     store_change_id(store, &single).await.unwrap();
+    let unproven = SingleChangeId { change_id: "52 aa/6".parse().unwrap(), ..single.clone() };
+    assert_eq!(store_change_id(store, &unproven).await.unwrap_err().kind(), FailureKind::Conflict);
+    let stored = vm_disks::change_id_of(store, "/DC/vm/web", "disk-2001").await.unwrap();
+    assert_eq!(stored.unwrap().as_str(), "52 aa/5");
     let unknown = SingleChangeId { disk_id: "disk-9".to_owned(), ..single };
     assert_eq!(store_change_id(store, &unknown).await.unwrap_err().kind(), FailureKind::NotFound);
+}
+
+async fn a_distrusted_replica_is_copied_anew(database: &Database<'_>) {
+    let store = &database.store;
+    let (context_id, volumes) = fixture::committed_vm(store, "web").await;
+    vm_disks::distrust(store, &context_id, "disk-2000").await.unwrap();
+    let disks = vm_disks::of_context(store, &context_id).await.unwrap();
+    assert!(disks[0].disk_change_id.is_none() && disks[0].volume_uuid.is_some());
+    assert!(disks[1].disk_change_id.is_some());
+    vm_disks::distrust_volume(store, &volumes[1]).await.unwrap();
+    let disks = vm_disks::of_context(store, &context_id).await.unwrap();
+    assert!(disks[1].disk_change_id.is_none() && disks[1].volume_uuid.is_some());
+    assert_eq!((*disks[0].sync_status, *disks[1].sync_status), (DiskSyncStatus::Completed, DiskSyncStatus::Pending));
 }
 
 async fn a_bad_commit_writes_nothing(database: &Database<'_>) {

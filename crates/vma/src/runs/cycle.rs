@@ -56,6 +56,7 @@ pub(super) async fn copy(run: &Run, slot: &mut Option<RunSession>) -> Result<(),
     let transfers = copies.iter().zip(&request.disks);
     try_join_all(transfers.map(async |(copy, disk)| copy.transfer(cancel).await.map_err(failed(&disk.disk_id))))
         .await?;
+    still_frozen(session, &vm_snapshot).await?;
     run.enter(RunPhase::Flushing);
     for ((copy, disk), state) in copies.iter().zip(&request.disks).zip(run.disks()) {
         copy.make_durable().await.map_err(failed(&disk.disk_id))?;
@@ -77,6 +78,17 @@ async fn prepare(session: &mut RunSession, run: &Run) -> Result<(), VmaError> {
         session.activate_change_tracking().await?;
     }
     Ok(())
+}
+
+/// Proves that the disks were frozen until the last byte was read: without its vm_snapshot the VM writes into the very
+/// files that are read, and nobody is told.
+async fn still_frozen(session: &RunSession, vm_snapshot: &MoRef) -> Result<(), VmaError> {
+    let listing = session.vim().vm_snapshots(session.vm()).await;
+    let listing = listing.map_err(VmaError::vsphere("looking for the vm_snapshot that was read"))?;
+    if listing.iter().any(|listed| listed.moref == *vm_snapshot) {
+        return Ok(());
+    }
+    Err(VmaError::VmSnapshotGone { vm_snapshot: vm_snapshot.id().to_owned() })
 }
 
 /// A VM with the vm_snapshot its disks are read from.

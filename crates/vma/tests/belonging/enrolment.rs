@@ -51,7 +51,7 @@ async fn an_approved_agent_has_an_identity_of_this_hub() {
 
     let asked = hub.shared.known.lock().asked.clone();
     assert_eq!((asked.len(), asked[0].vma_name.as_str()), (1, "vma-berlin"));
-    assert_eq!(asked[0].pairing_code, hub.shared.code.secret().expose(), "only the secret part is sent");
+    assert_eq!(asked[0].pairing_code, *hub.shared.code.secret(), "only the secret part is sent");
     let left: Vec<_> =
         std::fs::read_dir(hub.config().state_dir).unwrap().map(|file| file.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("enrolment.")), "{left:?}");

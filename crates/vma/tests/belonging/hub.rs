@@ -181,7 +181,7 @@ async fn enroll(
     State(shared): State<Arc<Shared>>,
     Json(request): Json<EnrollRequest>,
 ) -> Result<Json<EnrollChallenge>, Problem> {
-    if request.pairing_code != shared.code.secret().expose() {
+    if request.pairing_code != *shared.code.secret() {
         return Err(Problem::new(FailureKind::Forbidden, "the pairing code is not known"));
     }
     let key = key_of(&request.csr_pem);

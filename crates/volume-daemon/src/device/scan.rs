@@ -66,9 +66,25 @@ fn candidates(directory: &Path, serial: &str) -> io::Result<Vec<Candidate>> {
 
 fn resolved(link: PathBuf) -> io::Result<Candidate> {
     let device = link.canonicalize()?;
-    // The end of a block device is its size, as that of a file is; metadata would say 0.
-    let size_bytes = std::fs::File::open(&device)?.seek(SeekFrom::End(0))?;
+    let size_bytes = end_of(&device)?;
     Ok(Candidate { link, device, size_bytes })
+}
+
+/// The end of a block device is its size, as that of a file is; metadata would say 0.
+fn end_of(device: &Path) -> io::Result<u64> {
+    std::fs::File::open(device)?.seek(SeekFrom::End(0))
+}
+
+/// Size in bytes of the device behind a link as it is now; none when it is gone.
+pub(crate) async fn present_size(link: &Path) -> Result<Option<u64>, VolumeDaemonError> {
+    let unreadable = |source| VolumeDaemonError::Folder { path: link.to_owned(), source };
+    let device = link.to_owned();
+    let measured = tokio::task::spawn_blocking(move || end_of(&device)).await;
+    match measured.map_err(|error| unreadable(io::Error::other(error)))? {
+        Ok(size_bytes) => Ok(Some(size_bytes)),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(unreadable(error)),
+    }
 }
 
 /// ENOENT, and what opening a node gives whose disk has been unplugged: ENXIO or ENODEV.

@@ -13,6 +13,7 @@ use model::status::{LinuxState, OperationMode, OperationType, VolumeState};
 use serde::{Deserialize, Serialize};
 use store::device_mappings::{self, NewMapping, SeenDevice};
 use store::ossea_volumes::{self, HeldBy};
+use store::vm_disks;
 use store::volume_operations::{self, Learnt};
 
 use super::cloud_job::{Change, Trace, ended, pursue};
@@ -139,6 +140,10 @@ async fn attach(daemon: &Daemon, context: &StepContext) -> StepResult {
     let lease = begin(daemon, context).await?;
     let learnt = Learnt { vm_id: Some(plan.vm_id.clone()), ..Learnt::default() };
     volume_operations::record(&daemon.store, &lease, &learnt).await.map_err(step)?;
+    if plan.mode == OperationMode::Failover {
+        // The other VM may write to it, so it is no committed replica any more.
+        vm_disks::distrust_volume(&daemon.store, &plan.volume_uuid).await.map_err(step)?;
+    }
     let change = Attachment { cloud: &cloud, plan: &plan };
     let (volume, trace) = pursue(daemon, &cloud, context, &lease, &change).await?;
     record_attached(daemon, &plan, &volume).await.map_err(step)?;

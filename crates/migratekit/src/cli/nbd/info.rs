@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use model::{Extent, FailureKind};
 use model::size::human_bytes;
+use model::{Extent, FailureKind};
 use nbd::{Client, NbdError, NbdUri};
 use serde::Serialize;
 

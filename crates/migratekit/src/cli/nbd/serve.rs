@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use block::{BlockDevice, FileDevice};
 use clap::Args;
 use model::FailureKind;
-use nbd::server::{ExportListing, ExportSource, OpenExport, OpenRefused, ServeOptions, serve_connection};
 use nbd::NbdUri;
+use nbd::server::{ExportListing, ExportSource, OpenExport, OpenRefused, ServeOptions, serve_connection};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
@@ -74,7 +74,8 @@ impl ExportSource for OneExport {
 pub async fn run(context: &Context, args: &ServeArgs) -> Result<ExitCode, Failure> {
     let device = FileDevice::open(&args.file, args.read_only).map_err(|error| device_failure(&error))?;
     let export = OneExport { name: args.name.clone(), device: Arc::new(device), read_only: args.read_only };
-    let server = Server { export: Arc::new(export), shutdown: runtime::shutdown::on_signals(), tasks: TaskTracker::new() };
+    let server =
+        Server { export: Arc::new(export), shutdown: runtime::shutdown::on_signals(), tasks: TaskTracker::new() };
     match &args.socket {
         Some(path) => {
             let listener = UnixListener::bind(path).map_err(|error| {
