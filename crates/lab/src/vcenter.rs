@@ -261,7 +261,7 @@ impl VcenterSim {
     /// When there is no such VM, or its disks cannot be merged.
     pub fn remove_vm_snapshots(&self, vm: &str) -> Result<(), VcenterError> {
         let removed = self.vm(vm)?.remove_all_vm_snapshots();
-        let failed = |_| io::Error::other("the VM snapshots cannot be merged");
+        let failed = |_| std::io::Error::other("the VM snapshots cannot be merged");
         removed.map_err(failed).map_err(|source| VcenterError::Disk { doing: "merge", source })
     }
 

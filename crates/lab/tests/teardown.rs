@@ -1,5 +1,7 @@
 //! A replica is torn down: volumes and change ids go together, and the VM can be replicated anew.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
 use std::time::Duration;
 
 use lab::world::{Roles, World, WorldPlan};
