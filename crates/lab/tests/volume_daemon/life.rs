@@ -84,9 +84,9 @@ async fn every_operation_is_a_job_with_its_history() {
 async fn a_volume_for_another_vm_has_no_device_here() {
     let hub = Hub::start().await;
     let own = hub.sim.oma_vm_id();
+    let uuid = hub.volume("disk-0").await;
     // Told that it is some other VM, the daemon treats the worker as a foreign one.
     hub.set_target(Keys::Admin, Some("00000000-0000-4000-8000-00000000000f".to_owned())).await;
-    let uuid = hub.volume("disk-0").await;
     let there = AttachVolume { vm_id: Some(own.clone()), device_id: Some(4) };
     hub.done(hub.api.attach(&uuid, &there, "attach").await).await;
     let device = hub.api.device(&uuid).await.expect("the mapping");

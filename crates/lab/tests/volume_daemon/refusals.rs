@@ -70,6 +70,10 @@ async fn keys_of_another_account_see_nothing_and_delete_nothing() {
     let problem = hub.failed(hub.api.attach(&uuid, &here(), "attach").await).await;
     assert_eq!(problem.kind, FailureKind::NotFound, "{}", problem.detail);
     assert!(problem.remedy.as_ref().is_some_and(|remedy| remedy.contains("account")), "{:?}", problem.remedy);
+    let made = hub.sim.requests("createVolume");
+    let problem = hub.failed(hub.api.create(&hub.create_request("disk-1", GIB), "create").await).await;
+    assert_eq!(problem.kind, FailureKind::Invalid, "what is made there could not be attached: {}", problem.detail);
+    assert_eq!(hub.sim.requests("createVolume"), made);
     let report: api::volume::ReconcileReport = hub.http.post("/api/v1/reconcile", &()).await.expect("a report");
     assert!(report.findings.iter().any(|finding| finding.contains(&uuid)), "{report:?}");
     hub.set_target(Keys::Admin, Some(hub.sim.oma_vm_id())).await;
