@@ -75,8 +75,11 @@ pub async fn run(keep: bool, dir: Option<PathBuf>) -> Result<bool, WorldError> {
 
 async fn prepare(world: &World, checks: &mut Checks) -> Result<(), WorldError> {
     let operator = world.operator();
-    let report = operator.run(&["target", "validate", "lab-cloud"]).await?;
-    checks.that("the target has everything replication needs", report.code == 0, &report.stdout);
+    let validation = operator.run(&["target", "validate", "lab-cloud"]).await?;
+    let report: Value = serde_json::from_str(&validation.stdout).unwrap_or_default();
+    let prerequisites = report["checks"].as_array().map_or(0, Vec::len);
+    let seen = format!("{prerequisites} prerequisites looked at");
+    checks.that("the target has everything replication needs", validation.code == 0 && prerequisites > 0, &seen);
     let found = operator.run(&["vm", "discover", VM]).await?.json()?;
     let vm = &found["vms"][0]["vm"];
     say(&format!("discovered {} with {} disks", vm["path"], vm["disks"].as_array().map_or(0, Vec::len)));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use api::Problem;
 use api::vma::{RunPhase, RunView, StartRun};
+use mover::MoverError;
 use parking_lot::Mutex;
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -141,7 +142,10 @@ impl Run {
         };
         match copied {
             Ok(()) => self.enter(RunPhase::Copied),
-            Err(VmaError::Cancelled) => self.end(RunPhase::Cancelled, None),
+            // The copy may see the stop before this does.
+            Err(VmaError::Cancelled | VmaError::Copy { source: MoverError::Cancelled, .. }) => {
+                self.end(RunPhase::Cancelled, None);
+            }
             Err(error) => {
                 tracing::error!(job_id = self.job_id(), error = &error as &dyn std::error::Error, "run failed");
                 let mut problem = error.to_problem().job(self.job_id());
