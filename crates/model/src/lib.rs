@@ -6,6 +6,7 @@ pub mod change_id;
 pub mod extent;
 pub mod failure;
 pub mod id;
+pub mod ownership;
 pub mod secret;
 pub mod size;
 pub mod status;

@@ -3,12 +3,14 @@
 //! The texts are what the database stores and its CHECK constraints list; they come from here and nowhere else.
 
 mod agent;
+mod failover;
 mod job;
 mod people;
 mod vm;
 mod volume;
 
 pub use agent::{AuditEvent, ConnectionStatus, EnrollmentStatus};
+pub use failover::{FailoverStatus, FailoverType, MappingType, NicStrategy, ValidationStatus};
 pub use job::{JobStatus, LogLevel, StepKind, StepStatus};
 pub use people::Role;
 pub use vm::{ChangeSource, ContextStatus, DiskSyncStatus, Firmware, ReaderKind, ReplicationStatus, ReplicationType};
@@ -82,6 +84,7 @@ mod tests {
         assert_connected::<OperationStatus>();
         assert_connected::<EnrollmentStatus>();
         assert_connected::<ConnectionStatus>();
+        assert_connected::<FailoverStatus>();
     }
 
     #[test]

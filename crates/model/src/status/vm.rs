@@ -56,9 +56,8 @@ impl Transitions for ContextStatus {
                 Self::Failed,
             ],
             Self::FailedOverTest => &[Self::ReadyForFailover, Self::CleanupRequired, Self::Failed],
-            Self::FailedOverLive => {
-                &[Self::Completed, Self::ReadyForFailover, Self::CleanupRequired, Self::Replicating]
-            }
+            // Taken back, its disks were written to by the guest: there is no committed replica any more.
+            Self::FailedOverLive => &[Self::Completed, Self::Discovered, Self::CleanupRequired],
             Self::Completed => &[],
             Self::Failed => &[Self::Discovered, Self::Replicating, Self::ReadyForFailover, Self::CleanupRequired],
             Self::CleanupRequired => &[Self::Discovered, Self::ReadyForFailover, Self::Failed, Self::Replicating],

@@ -14,6 +14,7 @@ use cloudstack::{
 use futures::future::BoxFuture;
 use joblog::{RetryPolicy, Saga, Step, StepContext, StepError, StepResult, output};
 use model::FailureKind;
+use model::ownership::{JOB_TAG, OwnedAs};
 use model::size::{GIB_BYTES, gib_rounded_up};
 use model::status::{VolumeState, VolumeType};
 use serde::{Deserialize, Serialize};
@@ -31,12 +32,6 @@ use crate::own_vm::require_own_vm;
 const DEFAULT_MIN_GIB: u64 = 1;
 /// Largest volume CloudStack makes, in GiB, when it does not say: `custom.diskoffering.size.max` as shipped.
 const DEFAULT_MAX_GIB: u64 = 1024;
-/// Tag that marks a volume as ours.
-const OWNER_TAG: &str = "migratekit";
-/// Tag with the VM context a volume belongs to.
-const CONTEXT_TAG: &str = "migratekit-context";
-/// Tag with the job that made a volume.
-const JOB_TAG: &str = "migratekit-job";
 
 /// The saga.
 pub(super) static SAGA: Saga<Daemon> = Saga {
@@ -287,7 +282,7 @@ async fn put_tags(
 ) -> Result<(), VolumeDaemonError> {
     let cloud = daemon.clouds.get(Some(&plan.ossea_config_id)).await?;
     let present = cloud.volume(volume_uuid).await?.tags;
-    let wanted = [(OWNER_TAG, "replica"), (CONTEXT_TAG, plan.vm_context_id.as_str()), (JOB_TAG, context.job_id())];
+    let wanted = OwnedAs::Replica.tags(&plan.vm_context_id, context.job_id());
     let missing: BTreeMap<String, String> = wanted
         .into_iter()
         .filter(|(key, _)| !present.iter().any(|tag| tag.key == *key))

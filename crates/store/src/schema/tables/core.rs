@@ -1,6 +1,9 @@
 //! The VM-centric core: contexts, replications, disks, CBT history, network mappings, failovers.
 
-use model::status::{ContextStatus, DiskSyncStatus, Firmware, ReplicationStatus, ReplicationType, stored_texts};
+use model::status::{
+    ContextStatus, DiskSyncStatus, FailoverStatus, FailoverType, Firmware, MappingType, NicStrategy, ReplicationStatus,
+    ReplicationType, ValidationStatus, stored_texts,
+};
 
 use crate::schema::description::{Table, count, double, flag, id, integer, json, name, one_of, path, text, time};
 
@@ -167,37 +170,24 @@ fn network_mappings() -> Table {
             id("vm_context_id").owned_by("vm_replication_contexts", "context_id"),
             id("vm_id"),
             name("source_network_name"),
-            name("source_mac").optional(),
+            name("source_mac"),
             id("destination_network_id"),
             name("destination_network_name"),
-            one_of("mapping_type", vec!["live", "test", "both"]),
+            one_of("mapping_type", stored_texts::<MappingType>()),
             flag("is_test_network"),
-            one_of("strategy", vec!["keep_mac", "new_mac", "keep_ip", "dhcp"]),
+            one_of("strategy", stored_texts::<NicStrategy>()),
             name("ip_address").optional(),
-            one_of("validation_status", vec!["pending", "valid", "invalid"]),
+            one_of("validation_status", stored_texts::<ValidationStatus>()),
             text("validation_message").optional(),
             time("last_validated").optional(),
         ],
     )
     .timestamped()
-    .unique(&["vm_context_id", "source_network_name", "is_test_network"])
+    .unique(&["vm_context_id", "source_mac", "is_test_network"])
 }
 
 /// `linstor_config_id` becomes a reference when `linstor_configs` comes with its feature.
 fn failover_jobs() -> Table {
-    let statuses = vec![
-        "pending",
-        "validating",
-        "snapshotting",
-        "creating_vm",
-        "switching_volume",
-        "powering_on",
-        "completed",
-        "failed",
-        "cleanup",
-        "reverting",
-        "cancelled",
-    ];
     Table::new(
         "failover_jobs",
         [
@@ -206,8 +196,8 @@ fn failover_jobs() -> Table {
             id("vm_context_id").owned_by("vm_replication_contexts", "context_id"),
             id("vm_id"),
             id("replication_job_id").refers_to("replication_jobs", "id"),
-            one_of("job_type", vec!["live", "test", "rollback"]),
-            one_of("status", statuses),
+            one_of("job_type", stored_texts::<FailoverType>()),
+            one_of("status", stored_texts::<FailoverStatus>()),
             name("source_vm_name"),
             json("source_vm_spec"),
             id("destination_vm_id").optional(),
