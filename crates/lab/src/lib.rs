@@ -5,6 +5,7 @@ pub mod cloudstack;
 pub mod demo;
 pub mod guest;
 pub mod mariadb;
+pub mod ports;
 pub mod serve;
 pub mod vcenter;
 pub mod world;

@@ -2,13 +2,14 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use store::{DatabaseConfig, MariaDbTls};
 use tempfile::TempDir;
+
+use crate::ports::ReservedPort;
 
 /// How long the server may take to answer; a loaded machine with two cores needs seconds.
 const START_DEADLINE: Duration = Duration::from_secs(120);
@@ -71,7 +72,7 @@ pub struct ServerTls {
 pub struct MariaDbServer {
     child: Child,
     folder: TempDir,
-    port: u16,
+    port: ReservedPort,
     tls: MariaDbTls,
 }
 
@@ -86,8 +87,8 @@ impl MariaDbServer {
         fs::write(folder.path().join("password"), PASSWORD).map_err(io_error("write the password file"))?;
         let mut last = MariaDbError::Silent { log: String::new() };
         for _ in 0..PORT_ATTEMPTS {
-            let port = free_port()?;
-            let mut child = spawn(folder.path(), port, tls)?;
+            let port = ReservedPort::take().map_err(io_error("reserve a port"))?;
+            let mut child = spawn(folder.path(), port.number(), tls)?;
             match wait_until_it_answers(&mut child, folder.path()) {
                 Ok(()) => {
                     let tls = tls.map_or(MariaDbTls::Disabled, |files| MariaDbTls::VerifyIdentity {
@@ -114,7 +115,7 @@ impl MariaDbServer {
         self.execute(&sql)?;
         Ok(DatabaseConfig::MariaDb {
             host: "127.0.0.1".to_owned(),
-            port: self.port,
+            port: self.port.number(),
             database: name.to_owned(),
             username: USERNAME.to_owned(),
             password_file: self.folder.path().join("password"),
@@ -137,7 +138,7 @@ impl MariaDbServer {
     /// The server's port on 127.0.0.1.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 }
 
@@ -164,12 +165,6 @@ fn spawn_error(program: &'static str) -> impl Fn(io::Error) -> MariaDbError {
         io::ErrorKind::NotFound => MariaDbError::NotInstalled { program },
         _ => MariaDbError::Io { doing: "start a program of MariaDB", source },
     }
-}
-
-/// A port nobody listens on at this moment.
-fn free_port() -> Result<u16, MariaDbError> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(io_error("find a free port"))?;
-    listener.local_addr().map(|address| address.port()).map_err(io_error("find a free port"))
 }
 
 /// `mariadbd` lies in a folder that is not in everyone's PATH.

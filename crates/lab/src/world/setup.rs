@@ -1,6 +1,6 @@
 //! The files of a world: disk images, keys, one configuration for each process, and free ports.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -10,6 +10,7 @@ use super::operator::Operator;
 use super::process::Process;
 use crate::guest::disk_image::{self, DiskLayout, DiskPlan};
 use crate::mariadb::MariaDbServer;
+use crate::ports::ReservedPort;
 use crate::vcenter::VmSpec;
 
 /// The account at the simulated vCenter.
@@ -90,11 +91,11 @@ pub(super) struct Files {
     dir: PathBuf,
     binaries: PathBuf,
     disks: Vec<Disk>,
-    public: SocketAddr,
-    local_nbd: SocketAddr,
-    oma: SocketAddr,
-    volume_daemon: SocketAddr,
-    agent: SocketAddr,
+    public: ReservedPort,
+    local_nbd: ReservedPort,
+    oma: ReservedPort,
+    volume_daemon: ReservedPort,
+    agent: ReservedPort,
 }
 
 impl Files {
@@ -107,11 +108,11 @@ impl Files {
             dir: dir.to_owned(),
             binaries: binaries()?,
             disks: Vec::new(),
-            public: free_port()?,
-            local_nbd: free_port()?,
-            oma: free_port()?,
-            volume_daemon: free_port()?,
-            agent: free_port()?,
+            public: reserved_port()?,
+            local_nbd: reserved_port()?,
+            oma: reserved_port()?,
+            volume_daemon: reserved_port()?,
+            agent: reserved_port()?,
         };
         for (name, text) in
             [("vcenter.password", "VMware1!"), ("api.key", "lab-api-key"), ("secret.key", "lab-secret-key")]
@@ -138,15 +139,15 @@ impl Files {
     }
 
     pub(super) fn hub_address(&self) -> String {
-        self.public.to_string()
+        self.public.address().to_string()
     }
 
     pub(super) fn local_nbd_address(&self) -> SocketAddr {
-        self.local_nbd
+        self.local_nbd.address()
     }
 
     pub(super) fn hub_url(&self) -> String {
-        format!("http://{}", self.oma)
+        format!("http://{}", self.oma.address())
     }
 
     pub(super) fn password(&self) -> String {
@@ -225,13 +226,17 @@ impl Files {
              [gateway]\nlisten = \"{public}\"\nlocal_nbd_listen = \"{nbd}\"\nstate_dir = \"{dir}/hub\"\nrun_dir = \"{dir}/run\"\n\n\
              [volume_daemon]\nlisten = \"{volumes}\"\nstate_dir = \"{dir}/hub\"\nby_id_dir = \"{dir}/by-id\"\n\n\
              [oma]\nlisten = \"{oma}\"\nstate_dir = \"{dir}/hub\"\nrun_dir = \"{dir}/run\"\nvolume_daemon_url = \"http://{volumes}\"\n",
-            public = self.public,
-            nbd = self.local_nbd,
-            volumes = self.volume_daemon,
-            oma = self.oma,
+            public = self.public.address(),
+            nbd = self.local_nbd.address(),
+            volumes = self.volume_daemon.address(),
+            oma = self.oma.address(),
         );
         self.write("hub.toml", &hub)?;
-        let agent = format!("hub = \"{}\"\nstate_dir = \"{dir}/agent\"\nlisten = \"{}\"\n", self.public, self.agent);
+        let agent = format!(
+            "hub = \"{}\"\nstate_dir = \"{dir}/agent\"\nlisten = \"{}\"\n",
+            self.public.address(),
+            self.agent.address()
+        );
         self.write("vma.toml", &agent)
     }
 
@@ -258,11 +263,11 @@ impl Files {
     }
 
     pub(super) fn gateway_is_up(&self) -> bool {
-        self.dir.join("run/gateway.sock").exists() && std::net::TcpStream::connect(self.public).is_ok()
+        self.dir.join("run/gateway.sock").exists() && std::net::TcpStream::connect(self.public.address()).is_ok()
     }
 
     pub(super) async fn volume_daemon_is_up(&self, http: &reqwest::Client) -> bool {
-        let url = format!("http://{}/health", self.volume_daemon);
+        let url = format!("http://{}/health", self.volume_daemon.address());
         http.get(url).send().await.is_ok_and(|answer| answer.status().is_success())
     }
 
@@ -286,9 +291,6 @@ fn binaries() -> Result<PathBuf, WorldError> {
     Ok(folder)
 }
 
-/// A port nobody listens on at the moment.
-fn free_port() -> Result<SocketAddr, WorldError> {
-    let place = Path::new("a loopback port");
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(WorldError::file("bind", place))?;
-    listener.local_addr().map_err(WorldError::file("bind", place))
+fn reserved_port() -> Result<ReservedPort, WorldError> {
+    ReservedPort::take().map_err(WorldError::file("reserve", Path::new("a loopback port")))
 }
