@@ -52,6 +52,12 @@ impl StepContext {
         self.attempt
     }
 
+    /// The step's name.
+    #[must_use]
+    pub fn step_name(&self) -> String {
+        self.session.read(|record| record.steps[self.index].name.clone())
+    }
+
     /// The time by the runner's clock.
     #[must_use]
     pub fn now(&self) -> OffsetDateTime {

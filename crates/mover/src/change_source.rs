@@ -44,14 +44,8 @@ pub struct Decision {
 pub fn decide(known: Known<'_>) -> Decision {
     let decision = |mode, query, reason| Decision { mode, query, reason };
     match (known.requested, known.committed, known.current) {
-        (ChangeSource::Compare, None, _) => decision(
-            SyncMode::Full,
-            Query::Everything,
-            "a comparison was asked for, but there is no replica yet: the whole disk is copied",
-        ),
-        (ChangeSource::Compare, Some(_), _) => {
-            decision(SyncMode::Compare, Query::Everything, "a comparison was asked for")
-        }
+        // Whether there is a commit does not matter: whatever the volume holds is read and compared.
+        (ChangeSource::Compare, _, _) => decision(SyncMode::Compare, Query::Everything, "a comparison was asked for"),
         (ChangeSource::Cbt, None, Some(_)) if !known.is_allocation_known => decision(
             SyncMode::Full,
             Query::Everything,
@@ -125,7 +119,7 @@ mod tests {
             (Cbt, Some(&old), Some(&older), SyncMode::Compare, Query::Everything),
             (Cbt, Some(&old), None, SyncMode::Compare, Query::Everything),
             (Compare, Some(&old), Some(&next), SyncMode::Compare, Query::Everything),
-            (Compare, None, Some(&next), SyncMode::Full, Query::Everything),
+            (Compare, None, Some(&next), SyncMode::Compare, Query::Everything),
         ];
         for (requested, committed, current, mode, query) in cases {
             let decision = decide(Known { requested, committed, current, is_allocation_known: true });

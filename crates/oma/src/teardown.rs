@@ -8,7 +8,7 @@ use joblog::{JobView, NewJob, Saga, Step, StepContext, StepError, StepResult, ou
 use model::FailureKind;
 use model::status::{ContextStatus, JobStatus, Transitions, VolumeState};
 use serde::{Deserialize, Serialize};
-use store::{ossea_volumes, vm_replication_contexts};
+use store::{failover_jobs, ossea_volumes, vm_replication_contexts};
 
 use crate::error::OmaError;
 use crate::failure::{failed, step_failure};
@@ -41,7 +41,7 @@ struct Params {
 /// There is no such VM, a job of it runs, or it is failed over; nothing is begun then.
 pub(crate) async fn start(state: &OmaState, vm: &str) -> Result<Accepted, OmaError> {
     let context = vm_replication_contexts::find(state.store(), vm).await?;
-    refuse_while_in_use(state, &context.context_id, None).await?;
+    refuse_while_in_use(state, &context.context_id, &[]).await?;
     let params = Params { vm_context_id: context.context_id.clone() };
     let job = NewJob::new(TEARDOWN.job_type, format!("tear down the replica of {}", context.vm_name), &params)?;
     let job = job.vm_context(&context.context_id);
@@ -49,12 +49,17 @@ pub(crate) async fn start(state: &OmaState, vm: &str) -> Result<Accepted, OmaErr
     Ok(Accepted { job_id: tracking_id.clone(), tracking_id })
 }
 
-async fn refuse_while_in_use(state: &OmaState, context_id: &str, own_job: Option<&str>) -> Result<(), OmaError> {
+async fn refuse_while_in_use(state: &OmaState, context_id: &str, own: &[&str]) -> Result<(), OmaError> {
     let vm = vm_replication_contexts::by_id(state.store(), context_id).await?;
-    let unfinished = unfinished::job_of(state, context_id, own_job).await?.map(|job| job.id);
+    let unfinished = unfinished::job_of(state, context_id, own).await?.map(|job| job.id);
     if let Some(job) = unfinished.or(vm.current_job_id) {
         let problem = Problem::new(FailureKind::Conflict, format!("a job of {} runs", vm.vm_name));
         return Err(problem.evidence(format!("{job} runs")).remedy(format!("wait for it or cancel it: {job}")).into());
+    }
+    if let Some(failover) = failover_jobs::holding(state.store(), context_id).await? {
+        let detail = format!("{} is failed over by {}", vm.vm_name, failover.job_id);
+        let remedy = format!("end the failover first: migratekit failover show {}", failover.job_id);
+        return Err(Problem::new(FailureKind::Conflict, detail).remedy(remedy).into());
     }
     if matches!(*vm.current_status, ContextStatus::FailedOverTest | ContextStatus::FailedOverLive) {
         let problem = Problem::new(FailureKind::Conflict, format!("{} is {}", vm.vm_name, *vm.current_status));
@@ -65,7 +70,7 @@ async fn refuse_while_in_use(state: &OmaState, context_id: &str, own_job: Option
 
 async fn validate(state: &OmaState, context: &StepContext) -> StepResult {
     let params: Params = context.params()?;
-    refuse_while_in_use(state, &params.vm_context_id, Some(context.job_id())).await.map_err(failed)?;
+    refuse_while_in_use(state, &params.vm_context_id, &[context.job_id()]).await.map_err(failed)?;
     let volumes = ossea_volumes::list(state.store(), Some(&params.vm_context_id), MAX_VOLUMES).await.map_err(failed)?;
     let volumes: Vec<String> =
         volumes.into_iter().filter(|row| *row.state != VolumeState::Deleted).map(|row| row.volume_id).collect();
@@ -83,7 +88,7 @@ async fn detach(state: &OmaState, context: &StepContext) -> StepResult {
         }
         let name = model::id::volume_export_name(volume);
         state.gateway().close(&name).await.map_err(failed)?;
-        let key = format!("{}:{volume}:detach:{}", context.job_id(), context.attempt());
+        let key = format!("{}:{volume}:detach", context.job_id());
         until_done(state, &key, |key| async move { state.volumes().detach(volume, &key).await }).await?;
     }
     output(&())
@@ -92,7 +97,7 @@ async fn detach(state: &OmaState, context: &StepContext) -> StepResult {
 async fn delete(state: &OmaState, context: &StepContext) -> StepResult {
     let volumes: Vec<String> = context.output("validate")?;
     for volume in &volumes {
-        let key = format!("{}:{volume}:delete:{}", context.job_id(), context.attempt());
+        let key = format!("{}:{volume}:delete", context.job_id());
         let deleted = until_done(state, &key, |key| async move { state.volumes().delete(volume, &key).await }).await;
         match deleted {
             Err(error) if error.kind == FailureKind::NotFound => {}

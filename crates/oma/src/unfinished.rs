@@ -4,6 +4,7 @@ use joblog::{JobFilter, JobRow, JobStore};
 use model::status::Transitions;
 
 use crate::error::OmaError;
+use crate::failover;
 use crate::replication::REPLICATION;
 use crate::state::OmaState;
 use crate::teardown::TEARDOWN;
@@ -11,13 +12,24 @@ use crate::teardown::TEARDOWN;
 /// Newest jobs of a type that are looked at; more than one is never unfinished.
 const LOOKED_AT: u32 = 4;
 
-/// The unfinished job of a VM that touches its replica, if there is one besides `own` (an id of the JobLog or of the domain). A
-/// replication counts until its vm_snapshot is removed, which is after its commit.
+/// Kinds of jobs that touch a replica.
+const TOUCHING: [&str; 7] = [
+    REPLICATION.job_type,
+    TEARDOWN.job_type,
+    failover::TEST.job_type,
+    failover::LIVE.job_type,
+    failover::CLEANUP.job_type,
+    failover::ROLLBACK.job_type,
+    failover::COMMIT.job_type,
+];
+
+/// The unfinished job of a VM that touches its replica, if there is one besides `own` (ids of the JobLog or of the
+/// domain). A replication counts until its vm_snapshot is removed, which is after its commit.
 ///
 /// # Errors
 /// The database fails.
-pub(crate) async fn job_of(state: &OmaState, context_id: &str, own: Option<&str>) -> Result<Option<JobRow>, OmaError> {
-    for job_type in [REPLICATION.job_type, TEARDOWN.job_type] {
+pub(crate) async fn job_of(state: &OmaState, context_id: &str, own: &[&str]) -> Result<Option<JobRow>, OmaError> {
+    for job_type in TOUCHING {
         let filter = JobFilter {
             job_type: Some(job_type.to_owned()),
             vm_context_id: Some(context_id.to_owned()),
@@ -25,7 +37,8 @@ pub(crate) async fn job_of(state: &OmaState, context_id: &str, own: Option<&str>
             ..JobFilter::default()
         };
         let jobs = state.store().list_jobs(&filter).await?.jobs;
-        let is_own = |job: &JobRow| own.is_some_and(|own| job.id == own || job.external_job_id.as_deref() == Some(own));
+        let is_own =
+            |job: &JobRow| own.iter().any(|own| job.id == *own || job.external_job_id.as_deref() == Some(own));
         if let Some(job) = jobs.into_iter().find(|job| !job.status.is_final() && !is_own(job)) {
             return Ok(Some(job));
         }

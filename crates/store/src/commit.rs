@@ -89,10 +89,7 @@ pub async fn commit_replication(
         commit_disk(&transaction, &job, row, disk).await?;
     }
     complete(&transaction, &job, commit).await?;
-    let summary = contexts::Entity::update_many()
-        .col_expr(contexts::Column::LastOperationSummary, Expr::value(commit.summary.clone()))
-        .filter(contexts::Column::ContextId.eq(job.vm_context_id.as_str()));
-    summary.exec(&transaction).await.map_err(&committing)?;
+    contexts::summarise(&transaction, &job.vm_context_id, commit.summary.clone()).await?;
     transaction.commit().await.map_err(&committing)?;
     Ok(CommitOutcome::Committed)
 }

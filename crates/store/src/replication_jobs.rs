@@ -12,7 +12,7 @@ use crate::error::{StoreError, while_doing};
 use crate::transition::{may_precede, refused};
 use crate::value::{Count, Stored, Timestamp, bounded_text, short_text};
 use crate::vm_replication_contexts::{self as contexts, JobEnd};
-use crate::{nbd_exports, vm_disks};
+use crate::{failover_jobs, nbd_exports, vm_disks};
 
 pub use entity::Model as ReplicationJob;
 pub(crate) use entity::{Column, Entity};
@@ -139,15 +139,16 @@ impl ReplicationJob {
 }
 
 /// Begins a replication: its row, and the VM's status, counters and current job, together. Repeating it with the same
-/// id answers with the row that is there.
+/// id answers with the row that is there. A VM held by a failover is replicated only for that failover.
 ///
 /// # Errors
-/// There is no such VM; another replication of it runs, or its status forbids one; the database fails.
+/// There is no such VM; another replication or a failover of it runs, or its status forbids one; the database fails.
 pub async fn start(
     store: &Store,
     job_id: &str,
     context_id: &str,
     replication_type: ReplicationType,
+    for_failover: Option<&str>,
 ) -> Result<ReplicationJob, StoreError> {
     let starting = while_doing("begin a replication");
     let transaction = store.begin_write().await?;
@@ -155,6 +156,7 @@ pub async fn start(
         return Ok(row);
     }
     let vm = contexts::lock(&transaction, context_id).await?;
+    failover_jobs::refuse_held(&transaction, context_id, &vm.vm_name, for_failover).await?;
     let row = new_row(job_id, vm, replication_type);
     let insert = Entity::insert(row.clone().into_active_model());
     insert.exec_without_returning(&transaction).await.map_err(&starting)?;

@@ -213,6 +213,59 @@ pub async fn distrust_volume(store: &Store, volume_uuid: &str) -> Result<(), Sto
     forget_replica(store.connection(), volume_uuid).await
 }
 
+/// A volume that holds again, byte for byte, what a commit said of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// CloudStack's uuid of the volume.
+    pub volume_uuid: String,
+    /// The change id its content is equal to.
+    pub change_id: ChangeId,
+}
+
+/// Takes up again what the replicas on volumes are equal to, after each was reverted to a volume snapshot of its
+/// committed content; all of them or none. A disk that was replicated meanwhile keeps what that says.
+///
+/// # Errors
+/// A disk is being written; the database fails.
+pub async fn restore(store: &Store, restored: &[Restored]) -> Result<(), StoreError> {
+    let restoring = while_doing("restore the change ids of disks");
+    let to = DiskSyncStatus::Completed;
+    let transaction = store.begin_write().await?;
+    for volume in restored {
+        Entity::update_many()
+            .col_expr(Column::DiskChangeId, Expr::value(Stored(volume.change_id.clone())))
+            .col_expr(Column::SyncStatus, Expr::value(Stored(to)))
+            .col_expr(Column::SyncProgressPercent, Expr::value(100.0))
+            .col_expr(Column::UpdatedAt, Expr::value(Timestamp::now()))
+            .filter(Column::VolumeUuid.eq(volume.volume_uuid.as_str()))
+            .filter(Column::DiskChangeId.is_null())
+            .filter(Column::SyncStatus.is_in(may_precede(to)))
+            .exec(&transaction)
+            .await
+            .map_err(&restoring)?;
+    }
+    transaction.commit().await.map_err(&restoring)
+}
+
+/// Marks the replicas on volumes as written to by the guest of a failed-over VM: the next replication compares them.
+///
+/// # Errors
+/// The database fails.
+pub async fn mark_diverged(store: &Store, volume_uuids: &[String]) -> Result<(), StoreError> {
+    let to = DiskSyncStatus::Diverged;
+    Entity::update_many()
+        .col_expr(Column::DiskChangeId, Expr::value(Option::<String>::None))
+        .col_expr(Column::SyncStatus, Expr::value(Stored(to)))
+        .col_expr(Column::SyncProgressPercent, Expr::value(0.0))
+        .col_expr(Column::UpdatedAt, Expr::value(Timestamp::now()))
+        .filter(Column::VolumeUuid.is_in(volume_uuids.iter().map(String::as_str)))
+        .filter(Column::SyncStatus.is_in(may_precede(to)))
+        .exec(store.connection())
+        .await
+        .map(|_| ())
+        .map_err(while_doing("mark replicas as diverged"))
+}
+
 /// How far a disk's transfer is; a disk that is not being written is left alone.
 ///
 /// # Errors

@@ -233,11 +233,19 @@ pub struct Assignment {
 /// # Errors
 /// There is no such context; the database fails.
 pub async fn set_last_operation(store: &Store, context_id: &str, summary: Value) -> Result<(), StoreError> {
+    summarise(store.connection(), context_id, summary).await
+}
+
+pub(crate) async fn summarise(
+    connection: &impl ConnectionTrait,
+    context_id: &str,
+    summary: Value,
+) -> Result<(), StoreError> {
     let update = Entity::update_many()
         .col_expr(Column::LastOperationSummary, Expr::value(summary))
         .col_expr(Column::UpdatedAt, Expr::value(Timestamp::now()))
         .filter(Column::ContextId.eq(context_id));
-    match update.exec(store.connection()).await.map_err(while_doing("record a VM's last operation"))?.rows_affected {
+    match update.exec(connection).await.map_err(while_doing("record a VM's last operation"))?.rows_affected {
         0 => Err(StoreError::not_found(WHAT, context_id)),
         _ => Ok(()),
     }

@@ -89,8 +89,8 @@ impl Transitions for FailoverStatus {
             Self::Completed => &[Self::Cleanup, Self::Reverting],
             Self::Cleanup => &[Self::CleanedUp],
             Self::Reverting => &[Self::RolledBack],
-            // An operator who gave a live failover up half way may still have it taken back.
-            Self::Failed => &[Self::Reverting],
+            // An operator who gave one up half way may still have it put back.
+            Self::Failed => &[Self::Cleanup, Self::Reverting],
             Self::CleanedUp | Self::RolledBack | Self::Cancelled => &[],
         }
     }

@@ -170,15 +170,19 @@ pub enum DiskSyncStatus {
     Completed,
     /// Written to without a commit: incomplete.
     Failed,
+    /// Written to by the guest of a failed-over VM: full of data, equal to no change id; to be compared.
+    Diverged,
 }
 
 impl Transitions for DiskSyncStatus {
     fn next(self) -> &'static [Self] {
         match self {
-            Self::Pending => &[Self::Syncing, Self::Failed],
+            // Completed: a volume that was handed to another VM is reverted to its committed content.
+            Self::Pending => &[Self::Syncing, Self::Completed, Self::Failed, Self::Diverged],
             Self::Syncing => &[Self::Completed, Self::Failed, Self::Pending],
-            Self::Completed => &[Self::Syncing, Self::Failed, Self::Pending],
+            Self::Completed => &[Self::Syncing, Self::Failed, Self::Pending, Self::Diverged],
             Self::Failed => &[Self::Syncing, Self::Pending],
+            Self::Diverged => &[Self::Syncing, Self::Pending],
         }
     }
 }

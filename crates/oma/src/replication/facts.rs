@@ -2,7 +2,7 @@
 
 use api::vma::{SourceVm, VmRequest, VmaClient};
 use model::FailureKind;
-use model::status::VolumeState;
+use model::status::{DiskSyncStatus, VolumeState};
 use store::vm_disks::VmDisk;
 use store::vm_replication_contexts::VmContext;
 use store::{Store, StoreError, ossea_configs, ossea_volumes, vm_disks, vm_replication_contexts};
@@ -24,11 +24,11 @@ pub(super) enum AskSource {
     Always,
 }
 
-/// Gathers the facts of a VM; `own_job` is not counted as a running one.
+/// Gathers the facts of a VM; `own` (the replication, and the failover it is a part of) is not counted as running.
 pub(super) async fn gather(
     state: &OmaState,
     context_id: &str,
-    own_job: Option<&str>,
+    own: &[&str],
     ask: AskSource,
 ) -> Result<Facts, OmaError> {
     let store = state.store();
@@ -37,9 +37,9 @@ pub(super) async fn gather(
     for row in vm_disks::of_context(store, &vm.context_id).await? {
         disks.push(disk_facts(store, row).await?);
     }
-    let unfinished = unfinished::job_of(state, &vm.context_id, own_job).await?;
+    let unfinished = unfinished::job_of(state, &vm.context_id, own).await?;
     let unfinished = unfinished.map(|job| job.external_job_id.unwrap_or(job.id));
-    let running_job = vm.current_job_id.clone().filter(|job| Some(job.as_str()) != own_job).or(unfinished);
+    let running_job = vm.current_job_id.clone().filter(|job| !own.contains(&job.as_str())).or(unfinished);
     let agent_connected = vm.enrollment_id.as_deref().is_some_and(|agent| state.agents().is_connected(agent));
     let has_target = vm.ossea_config_id.is_some() || found(ossea_configs::active(store).await)?.is_some();
     let seen = match ask {
@@ -73,6 +73,7 @@ async fn disk_facts(store: &Store, row: VmDisk) -> Result<DiskFacts, OmaError> {
         volume_uuid: volume.as_ref().map(|volume| volume.volume_id.clone()),
         volume_size_bytes: volume.as_ref().map(|volume| *volume.size_bytes),
         committed: row.disk_change_id.map(|id| id.0),
+        diverged: *row.sync_status == DiskSyncStatus::Diverged,
     })
 }
 
@@ -91,7 +92,7 @@ async fn ask_source(state: &OmaState, vm: &VmContext) -> Result<SourceVm, OmaErr
 }
 
 /// The agent a VM is read through.
-pub(super) fn agent_of(state: &OmaState, vm: &VmContext) -> Result<VmaClient, OmaError> {
+pub(crate) fn agent_of(state: &OmaState, vm: &VmContext) -> Result<VmaClient, OmaError> {
     let id = vm.enrollment_id.as_deref().ok_or_else(|| OmaError::Invalid {
         what: "the VM",
         reason: format!("{} has no agent; add it again through an approved one", vm.vm_name),

@@ -21,6 +21,8 @@ pub struct DiskFacts {
     pub volume_size_bytes: Option<u64>,
     /// The change id its replica is equal to.
     pub committed: Option<ChangeId>,
+    /// Whether the guest of a failed-over VM wrote to its replica.
+    pub diverged: bool,
 }
 
 /// What is known of a VM before a replication.
@@ -64,6 +66,8 @@ pub fn plan(facts: &Facts, requested: RequestedType) -> ReplicationPlan {
         RequestedType::Compare if facts.disks.iter().any(|disk| disk.volume_uuid.is_some()) => ReplicationType::Compare,
         RequestedType::Incremental => ReplicationType::Incremental,
         RequestedType::Auto if committed => ReplicationType::Incremental,
+        // Nearly all of it is equal still: reading both sides is cheaper than sending everything.
+        RequestedType::Auto if facts.disks.iter().any(|disk| disk.diverged) => ReplicationType::Compare,
         RequestedType::Auto | RequestedType::Compare => ReplicationType::Initial,
     };
     let disks = facts.disks.iter().map(|disk| planned(disk, replication_type)).collect();
@@ -85,7 +89,12 @@ fn planned(disk: &DiskFacts, replication_type: ReplicationType) -> PlannedDisk {
             (None, "it has no committed replica: everything allocated is copied".to_owned())
         }
         (ReplicationType::Compare, Some(id)) => (Some(id), "everything is read, what differs is written".to_owned()),
-        (ReplicationType::Compare, None) => (None, "it has no committed replica: everything is copied".to_owned()),
+        (ReplicationType::Compare, None) if disk.diverged => {
+            (None, "a failed-over VM wrote to it: everything is read, what differs is written".to_owned())
+        }
+        (ReplicationType::Compare, None) => {
+            (None, "it has no committed replica: everything is read, what differs is written".to_owned())
+        }
     };
     PlannedDisk {
         disk_id: disk.disk_id.clone(),

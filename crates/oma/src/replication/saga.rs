@@ -50,7 +50,7 @@ async fn validate(state: &OmaState, context: &StepContext) -> StepResult {
     let params: Params = context.params()?;
     set_status(state, &params, ReplicationStatus::Initializing, "looking at the VM").await?;
     let ask = AskSource::Always;
-    let facts = gather(state, &params.vm_context_id, Some(&params.job_id), ask).await.map_err(failed)?;
+    let facts = gather(state, &params.vm_context_id, &params.own_jobs(), ask).await.map_err(failed)?;
     let plan = plan::plan(&facts, params.requested);
     match merged(&facts.vm_name, plan.blockers.clone()) {
         Some(problem) => Err(step_failure(problem)),

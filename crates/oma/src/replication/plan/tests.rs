@@ -13,6 +13,7 @@ fn disk(key: u32, committed: bool) -> DiskFacts {
         volume_uuid: committed.then(|| format!("volume-{key}")),
         volume_size_bytes: committed.then_some(1 << 30),
         committed: committed.then(|| "52 aa/7".parse().unwrap()),
+        diverged: false,
     }
 }
 

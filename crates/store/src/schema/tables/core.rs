@@ -208,6 +208,7 @@ fn failover_jobs() -> Table {
             flag("power_off_source"),
             flag("final_sync"),
             flag("guest_conversion"),
+            json("probe_results").optional(),
             time("expires_at").optional(),
             double("progress_percent"),
             name("current_step"),

@@ -1,0 +1,89 @@
+//! What is known of a VM, its replica and its target before a failover. Values only; gathered in `gather`.
+
+use std::path::PathBuf;
+
+use api::vma::SourceNic;
+use cloudstack::{Capabilities, Network, ServiceOffering, Template};
+use model::ChangeId;
+use model::status::{ContextStatus, DiskSyncStatus, Firmware};
+use store::network_mappings::NetworkMapping;
+
+/// Everything a failover is decided from.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    /// The source VM.
+    pub(crate) vm: VmFacts,
+    /// A job that works on its replica.
+    pub(crate) running_job: Option<String>,
+    /// Another failover that holds it.
+    pub(crate) held_by: Option<String>,
+    /// Its disks in the source's order.
+    pub(crate) disks: Vec<DiskFacts>,
+    /// Where its network cards are to go.
+    pub(crate) mappings: Vec<NetworkMapping>,
+    /// The target cloud, or why nothing is known of it.
+    pub(crate) target: Result<TargetFacts, api::Problem>,
+    /// The conversion tool on this hub.
+    pub(crate) conversion_tool: Option<PathBuf>,
+}
+
+/// The source VM, as it was last seen.
+#[derive(Debug, Clone)]
+pub(crate) struct VmFacts {
+    pub(crate) context_id: String,
+    pub(crate) name: String,
+    pub(crate) status: ContextStatus,
+    pub(crate) os_type: String,
+    pub(crate) guest_id: String,
+    pub(crate) firmware: Firmware,
+    pub(crate) secure_boot: bool,
+    pub(crate) cpu_count: u32,
+    pub(crate) memory_mib: u64,
+    pub(crate) power_state: String,
+    pub(crate) nics: Vec<SourceNic>,
+    /// Whether it can be asked to switch off and to be copied.
+    pub(crate) agent_connected: bool,
+}
+
+/// A disk with its replica.
+#[derive(Debug, Clone)]
+pub(crate) struct DiskFacts {
+    pub(crate) disk_id: String,
+    pub(crate) is_boot_disk: bool,
+    pub(crate) capacity_bytes: u64,
+    pub(crate) sync_status: DiskSyncStatus,
+    pub(crate) committed: Option<ChangeId>,
+    pub(crate) volume: Option<VolumeFacts>,
+}
+
+/// A replica volume.
+#[derive(Debug, Clone)]
+pub(crate) struct VolumeFacts {
+    pub(crate) volume_uuid: String,
+    pub(crate) size_bytes: u64,
+    /// The device it is on this hub, while the hub's VM holds it.
+    pub(crate) device_path: Option<PathBuf>,
+    /// Another VM than the hub's that holds it.
+    pub(crate) held_by_vm: Option<String>,
+}
+
+/// The target cloud.
+#[derive(Debug, Clone)]
+pub(crate) struct TargetFacts {
+    /// Its name here.
+    pub(crate) name: String,
+    /// The zone (id).
+    pub(crate) zone_id: String,
+    /// Whether ids may be chosen and VMs expunged.
+    pub(crate) is_root_admin: bool,
+    pub(crate) capabilities: Capabilities,
+    /// What the target's settings name.
+    pub(crate) wanted_offering_id: Option<String>,
+    pub(crate) wanted_template_id: Option<String>,
+    /// What the zone has.
+    pub(crate) offerings: Vec<ServiceOffering>,
+    pub(crate) templates: Vec<Template>,
+    pub(crate) networks: Vec<Network>,
+    /// Names of VMs that exist and begin like the one to be made.
+    pub(crate) taken_names: Vec<String>,
+}
