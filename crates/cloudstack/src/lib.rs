@@ -7,6 +7,7 @@
 mod accounts;
 mod answer;
 mod async_job;
+pub mod calls;
 mod capabilities;
 mod change;
 mod client;
@@ -32,6 +33,7 @@ mod zones;
 
 pub use accounts::{Account, AccountQuery, AccountUser, ResourceKind, ResourceLimit};
 pub use async_job::{JobHandle, JobOutcome, JobProgress, JobReport, JobSuccess, WaitPolicy};
+pub use calls::ApiCall;
 pub use capabilities::Capabilities;
 pub use change::{Change, PursuitError, Trace, pursue};
 pub use client::Client;
