@@ -1,4 +1,6 @@
-//! The agent's API: discovery, and runs that move bytes.
+//! The agent's API: discovery, runs that move bytes, and the source's power.
+
+mod power;
 
 use model::status::{ChangeSource, Firmware, ReaderKind};
 use model::{ChangeId, Secret};
@@ -7,6 +9,7 @@ use time::OffsetDateTime;
 
 use crate::client::{Client, ClientError, ResponseBody};
 use crate::problem::Problem;
+pub use power::{PowerOffRequest, PowerOnRequest, PowerView, ShutdownKind};
 
 /// How to reach a vCenter or an ESXi host. Travels only inside the agent's mutually authenticated connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -419,6 +422,23 @@ impl VmaClient {
     /// The agent's problem, or no answer.
     pub async fn remove_vm_snapshots(&self, moref: &str, request: &VmRequest) -> Result<Vec<String>, ClientError> {
         self.client.post(&format!("/vms/{moref}/remove-our-vm-snapshots"), request).await
+    }
+
+    /// Switches a VM off, or asks its guest to shut down; one that is off already is left alone. After a guest shutdown
+    /// was asked for, [`VmaClient::vm`] tells when it has happened.
+    ///
+    /// # Errors
+    /// The agent's problem, or no answer.
+    pub async fn power_off(&self, moref: &str, request: &PowerOffRequest) -> Result<PowerView, ClientError> {
+        self.client.post(&format!("/vms/{moref}/power-off"), request).await
+    }
+
+    /// Switches a VM on; one that is on already is left alone.
+    ///
+    /// # Errors
+    /// The agent's problem, or no answer.
+    pub async fn power_on(&self, moref: &str, request: &PowerOnRequest) -> Result<PowerView, ClientError> {
+        self.client.post(&format!("/vms/{moref}/power-on"), request).await
     }
 
     /// The source digests of a copied disk, as a stream of [`crate::gateway::DigestRecord`]s.

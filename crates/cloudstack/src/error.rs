@@ -92,6 +92,18 @@ pub enum CloudstackError {
         /// How long was waited.
         waited: Duration,
     },
+    /// A job ended well, and what it was to do cannot be seen yet.
+    #[error("job {job_id} succeeded but its result cannot be seen yet")]
+    NotVisibleYet {
+        /// The job.
+        job_id: String,
+    },
+    /// Jobs for the same change were lost again and again.
+    #[error("the server lost {submissions} jobs for the same change")]
+    JobsLost {
+        /// How many.
+        submissions: u32,
+    },
     /// A thing asked for by id is not in the list.
     #[error("{what} {id} does not exist, or this account cannot see it")]
     Missing {
@@ -143,7 +155,9 @@ impl CloudstackError {
             | Self::OutcomeUnknown { .. }
             | Self::JobLost { .. }
             | Self::JobForgotten { .. }
-            | Self::JobPending { .. } => FailureKind::Unavailable,
+            | Self::JobPending { .. }
+            | Self::NotVisibleYet { .. }
+            | Self::JobsLost { .. } => FailureKind::Unavailable,
             Self::Refused(refusal) | Self::JobFailed { refusal, .. } => refusal.class.kind(),
             Self::Missing { .. } => FailureKind::NotFound,
             Self::UnexpectedAnswer { .. } | Self::TooLarge { .. } | Self::TooManyPages { .. } => FailureKind::Internal,
@@ -166,6 +180,7 @@ impl CloudstackError {
             Self::NotTheApi { .. } => "give the API endpoint, usually https://HOST:8443/client/api",
             Self::Refused(refusal) | Self::JobFailed { refusal, .. } => refusal.class.remedy(),
             Self::JobPending { .. } => "look at the job and its VM in CloudStack; waiting can be taken up again",
+            Self::NotVisibleYet { .. } | Self::JobsLost { .. } => "look at the management server, then repeat",
             Self::Missing { .. } => "choose one that exists, or use keys of the account that owns it",
             Self::UnexpectedAnswer { .. } => return None,
             Self::TooLarge { .. } | Self::TooManyPages { .. } => "narrow the request to one zone or account",
@@ -191,6 +206,8 @@ impl CloudstackError {
                 | Self::JobForgotten { .. }
                 | Self::JobPending { .. }
                 | Self::JobFailed { .. }
+                | Self::NotVisibleYet { .. }
+                | Self::JobsLost { .. }
                 | Self::UnexpectedAnswer { .. }
                 | Self::TooLarge { .. }
         )

@@ -1,13 +1,15 @@
 //! The signed Apache CloudStack API (4.18 and later) and its asynchronous jobs; nothing of MigrateKit's own.
 //!
 //! Read in this order: `sign` (pure), `answer` and `wire` (pure: what servers send back), `refusal` (pure: what a
-//! refusal means), `transport` (HTTP), `client`, `paging`, `async_job`, then one file per resource. Everything that
+//! refusal means), `transport` (HTTP), `client`, `paging`, `async_job`, `change`, then one file per resource. Everything that
 //! changes a volume or a volume snapshot needs a [`VolumeAuthority`], which only the Volume Daemon makes.
 
 mod accounts;
 mod answer;
 mod async_job;
+pub mod calls;
 mod capabilities;
+mod change;
 mod client;
 mod error;
 mod networks;
@@ -31,7 +33,9 @@ mod zones;
 
 pub use accounts::{Account, AccountQuery, AccountUser, ResourceKind, ResourceLimit};
 pub use async_job::{JobHandle, JobOutcome, JobProgress, JobReport, JobSuccess, WaitPolicy};
+pub use calls::ApiCall;
 pub use capabilities::Capabilities;
+pub use change::{Change, PursuitError, Trace, pursue};
 pub use client::Client;
 pub use error::CloudstackError;
 pub use networks::{Network, NetworkQuery};

@@ -117,7 +117,7 @@ impl std::fmt::Display for Refusal {
 }
 
 /// Parts of messages (lower case) that decide before any code does; the first match counts.
-const TEXTS: [(&str, RefusalClass); 33] = [
+const TEXTS: [(&str, RefusalClass); 34] = [
     // Any parameter that takes a UUID.
     ("entity does not exist or due to incorrect parameter annotation", RefusalClass::NotFound),
     ("already exists so can't create/update with custom id", RefusalClass::AlreadyExists),
@@ -137,7 +137,8 @@ const TEXTS: [(&str, RefusalClass); 33] = [
     ("does not have any backups", RefusalClass::Conflict),
     ("from a vm that has backups", RefusalClass::Conflict),
     ("snapshot operations in progress", RefusalClass::Conflict),
-    ("other active snapshot tasks", RefusalClass::Conflict),
+    // One volume snapshot at a time for each VM: the next one has to wait for its turn.
+    ("other active snapshot tasks", RefusalClass::Busy),
     ("there is/are unbacked up snapshot", RefusalClass::Conflict),
     ("has delete protection enabled", RefusalClass::Conflict),
     ("is already running", RefusalClass::Conflict),
@@ -148,6 +149,7 @@ const TEXTS: [(&str, RefusalClass); 33] = [
     ("volume that is not uploading", RefusalClass::Conflict),
     ("volume that is not destroyed", RefusalClass::Conflict),
     ("when vm is not on stopped state", RefusalClass::Conflict),
+    ("root volume detach can happen only when vm is in states", RefusalClass::Conflict),
     ("already exists in the network domain", RefusalClass::Conflict),
     ("a nic already exists for vm", RefusalClass::Conflict),
     ("a nic with this mac address exists", RefusalClass::Conflict),
@@ -255,6 +257,13 @@ mod tests {
             (535, Some(4370), "Maximum amount of resources of Type = 'volume' for Account", RefusalClass::Exhausted),
             (530, None, "Unable to find suitable primary storage when creating volume [v].", RefusalClass::Exhausted),
             (530, None, "deviceId 1 is used by vol x on vm y", RefusalClass::Conflict),
+            (
+                431,
+                Some(4350),
+                "There is other active snapshot tasks on the instance to which the volume is attached, please try again \
+                later",
+                RefusalClass::Busy,
+            ),
             (
                 431,
                 None,

@@ -92,7 +92,7 @@ impl Client {
         resource_id: &str,
         tags: &BTreeMap<String, String>,
     ) -> Result<JobHandle, CloudstackError> {
-        self.submit(&tag_params("createTags", kind, resource_id, tags)).await
+        self.submit(&change("createTags", kind, resource_id, tags)).await
     }
 
     /// `deleteTags` of one resource; only those whose key and value both match.
@@ -105,11 +105,16 @@ impl Client {
         resource_id: &str,
         tags: &BTreeMap<String, String>,
     ) -> Result<JobHandle, CloudstackError> {
-        self.submit(&tag_params("deleteTags", kind, resource_id, tags)).await
+        self.submit(&change("deleteTags", kind, resource_id, tags)).await
     }
 }
 
-fn tag_params(command: &'static str, kind: TaggedKind, resource_id: &str, tags: &BTreeMap<String, String>) -> Params {
+pub(crate) fn change(
+    command: &'static str,
+    kind: TaggedKind,
+    resource_id: &str,
+    tags: &BTreeMap<String, String>,
+) -> Params {
     let kind: &'static str = kind.into();
     Params::new(command).set("resourceids", resource_id).set("resourcetype", kind).tags(tags)
 }

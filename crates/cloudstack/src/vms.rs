@@ -313,7 +313,7 @@ impl Client {
     /// # Errors
     /// Those of any write.
     pub async fn start_virtual_machine(&self, id: &str) -> Result<JobHandle, CloudstackError> {
-        self.submit(&Params::new("startVirtualMachine").set("id", id)).await
+        self.submit(&starting(id)).await
     }
 
     /// `stopVirtualMachine`: asks the guest to shut down; `forced` cuts the power.
@@ -321,7 +321,7 @@ impl Client {
     /// # Errors
     /// Those of any write.
     pub async fn stop_virtual_machine(&self, id: &str, forced: bool) -> Result<JobHandle, CloudstackError> {
-        self.submit(&Params::new("stopVirtualMachine").set("id", id).set("forced", forced)).await
+        self.submit(&stopping(id, forced)).await
     }
 
     /// `destroyVirtualMachine`: whatever is its root is erased with it.
@@ -329,11 +329,7 @@ impl Client {
     /// # Errors
     /// Those of any write.
     pub async fn destroy_virtual_machine(&self, id: &str, how: &VmDestruction) -> Result<JobHandle, CloudstackError> {
-        let params = Params::new("destroyVirtualMachine")
-            .set("id", id)
-            .maybe("expunge", how.expunge.then_some(true))
-            .list("volumeids", &how.volume_ids);
-        self.submit(&params).await
+        self.submit(&destruction(id, how)).await
     }
 
     /// `updateVirtualMachine`. The server replaces all settings by those sent, so they are read and merged first;
@@ -369,7 +365,22 @@ impl Client {
     }
 }
 
-fn deployment(new: &NewVirtualMachine) -> Params {
+pub(crate) fn starting(id: &str) -> Params {
+    Params::new("startVirtualMachine").set("id", id)
+}
+
+pub(crate) fn stopping(id: &str, forced: bool) -> Params {
+    Params::new("stopVirtualMachine").set("id", id).set("forced", forced)
+}
+
+pub(crate) fn destruction(id: &str, how: &VmDestruction) -> Params {
+    Params::new("destroyVirtualMachine")
+        .set("id", id)
+        .maybe("expunge", how.expunge.then_some(true))
+        .list("volumeids", &how.volume_ids)
+}
+
+pub(crate) fn deployment(new: &NewVirtualMachine) -> Params {
     let mut params = Params::new("deployVirtualMachine")
         .set("zoneid", &new.zone_id)
         .set("serviceofferingid", &new.service_offering_id)

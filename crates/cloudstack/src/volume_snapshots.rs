@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use model::FailureKind;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -10,6 +11,7 @@ use crate::client::Client;
 use crate::error::CloudstackError;
 use crate::paging::Listed;
 use crate::params::Params;
+use crate::tags::ResourceTag;
 use crate::volumes::VolumeOperations;
 use crate::wire;
 
@@ -42,6 +44,20 @@ pub enum VolumeSnapshotState {
     /// A state this version does not know.
     #[strum(default)]
     Other(String),
+}
+
+impl VolumeSnapshotState {
+    /// Whether the snapshot is on its way out or gone.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Destroying | Self::Destroyed)
+    }
+
+    /// Whether it is still being made.
+    #[must_use]
+    pub fn is_being_made(&self) -> bool {
+        matches!(self, Self::Allocated | Self::Creating | Self::CreatedOnPrimary | Self::BackingUp | Self::Copying)
+    }
 }
 
 impl From<String> for VolumeSnapshotState {
@@ -89,6 +105,9 @@ pub struct VolumeSnapshot {
     /// When it was taken.
     #[serde(default, deserialize_with = "wire::moment", serialize_with = "time::serde::rfc3339::option::serialize")]
     pub created: Option<OffsetDateTime>,
+    /// Tags.
+    #[serde(default, deserialize_with = "wire::rows")]
+    pub tags: Vec<ResourceTag>,
 }
 
 impl Listed for VolumeSnapshot {
@@ -137,13 +156,26 @@ impl Client {
         self.list(params).await
     }
 
+    /// One volume snapshot, or nothing when it does not exist or is deleted.
+    ///
+    /// # Errors
+    /// Those of any read.
+    pub async fn find_volume_snapshot(&self, id: &str) -> Result<Option<VolumeSnapshot>, CloudstackError> {
+        let query = VolumeSnapshotQuery { id: Some(id.to_owned()), volume_id: None };
+        match self.list_volume_snapshots(&query).await {
+            Ok(found) => Ok(found.into_iter().find(|snapshot| snapshot.id == id && !snapshot.state.is_gone())),
+            // An id that never existed is refused instead of answered with an empty list.
+            Err(error) if error.kind() == FailureKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// One volume snapshot.
     ///
     /// # Errors
-    /// [`CloudstackError::Missing`] when it is not in the list, and those of any read.
+    /// [`CloudstackError::Missing`] when it does not exist or is deleted, and those of any read.
     pub async fn volume_snapshot(&self, id: &str) -> Result<VolumeSnapshot, CloudstackError> {
-        let query = VolumeSnapshotQuery { id: Some(id.to_owned()), volume_id: None };
-        let found = self.list_volume_snapshots(&query).await?.into_iter().find(|snapshot| snapshot.id == id);
+        let found = self.find_volume_snapshot(id).await?;
         found.ok_or_else(|| CloudstackError::Missing { what: "volume snapshot", id: id.to_owned() })
     }
 }
@@ -154,9 +186,7 @@ impl VolumeOperations {
     /// # Errors
     /// Those of any write.
     pub async fn create_volume_snapshot(&self, new: &NewVolumeSnapshot) -> Result<JobHandle, CloudstackError> {
-        let params =
-            Params::new("createSnapshot").set("volumeid", &new.volume_id).set("name", &new.name).tags(&new.tags);
-        self.client().submit(&params).await
+        self.client().submit(&creation(new)).await
     }
 
     /// `revertSnapshot`: the volume's VM must be stopped and without VM snapshots.
@@ -164,7 +194,7 @@ impl VolumeOperations {
     /// # Errors
     /// Those of any write.
     pub async fn revert_volume_snapshot(&self, id: &str) -> Result<JobHandle, CloudstackError> {
-        self.client().submit(&Params::new("revertSnapshot").set("id", id)).await
+        self.client().submit(&reversion(id)).await
     }
 
     /// `deleteSnapshot`.
@@ -172,8 +202,20 @@ impl VolumeOperations {
     /// # Errors
     /// Those of any write.
     pub async fn delete_volume_snapshot(&self, id: &str) -> Result<JobHandle, CloudstackError> {
-        self.client().submit(&Params::new("deleteSnapshot").set("id", id)).await
+        self.client().submit(&deletion(id)).await
     }
+}
+
+pub(crate) fn creation(new: &NewVolumeSnapshot) -> Params {
+    Params::new("createSnapshot").set("volumeid", &new.volume_id).set("name", &new.name).tags(&new.tags)
+}
+
+pub(crate) fn reversion(id: &str) -> Params {
+    Params::new("revertSnapshot").set("id", id)
+}
+
+pub(crate) fn deletion(id: &str) -> Params {
+    Params::new("deleteSnapshot").set("id", id)
 }
 
 #[cfg(test)]

@@ -374,11 +374,7 @@ impl VolumeOperations {
         if let Some(wrong) = device_id.filter(|&id| !is_attachable_device_id(id)) {
             return Err(CloudstackError::Request(format!("device id {wrong} cannot be used: 0, 1, 2, 4 to 33 can")));
         }
-        let params = Params::new("attachVolume")
-            .set("id", volume_id)
-            .set("virtualmachineid", virtual_machine_id)
-            .maybe("deviceid", device_id);
-        self.client.submit(&params).await
+        self.client.submit(&attachment(volume_id, virtual_machine_id, device_id)).await
     }
 
     /// `detachVolume`. Never attach it elsewhere while this job is pending: a late detach clears the new attachment.
@@ -386,7 +382,7 @@ impl VolumeOperations {
     /// # Errors
     /// Those of any write; most refusals come only from the job.
     pub async fn detach(&self, volume_id: &str) -> Result<JobHandle, CloudstackError> {
-        self.client.submit(&Params::new("detachVolume").set("id", volume_id)).await
+        self.client.submit(&detachment(volume_id)).await
     }
 
     /// `deleteVolume`: synchronous, erases the disk within the call, which may take minutes.
@@ -395,9 +391,8 @@ impl VolumeOperations {
     /// Class [`RefusalClass::Attached`] for an attached volume; [`CloudstackError::OutcomeUnknown`] when the call broke
     /// off: read the volume, then repeat.
     pub async fn delete(&self, volume_id: &str) -> Result<Deletion, CloudstackError> {
-        let params = Params::new("deleteVolume").set("id", volume_id);
         let timeout = self.client.transport.options.delete_timeout;
-        match self.client.write_success(&params, timeout).await {
+        match self.client.write_success(&deletion(volume_id), timeout).await {
             Ok(()) => Ok(Deletion::Deleted),
             Err(error) if error.refusal_class() == Some(RefusalClass::NotFound) => Ok(Deletion::AlreadyGone),
             Err(error) => Err(error),
@@ -415,6 +410,21 @@ impl VolumeOperations {
             .set("shrinkok", resize.shrink);
         self.client.submit(&params).await
     }
+}
+
+pub(crate) fn attachment(volume_id: &str, virtual_machine_id: &str, device_id: Option<u32>) -> Params {
+    Params::new("attachVolume")
+        .set("id", volume_id)
+        .set("virtualmachineid", virtual_machine_id)
+        .maybe("deviceid", device_id)
+}
+
+pub(crate) fn detachment(volume_id: &str) -> Params {
+    Params::new("detachVolume").set("id", volume_id)
+}
+
+pub(crate) fn deletion(volume_id: &str) -> Params {
+    Params::new("deleteVolume").set("id", volume_id)
 }
 
 fn creation(new: &NewVolume) -> Params {

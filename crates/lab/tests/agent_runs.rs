@@ -10,6 +10,8 @@ mod cycles;
 mod endings;
 #[path = "agent_runs/hub.rs"]
 mod hub;
+#[path = "agent_runs/power.rs"]
+mod power;
 #[path = "agent_runs/refusals.rs"]
 mod refusals;
 #[path = "agent_runs/site.rs"]

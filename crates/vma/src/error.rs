@@ -89,6 +89,15 @@ pub enum VmaError {
         /// Its managed object id.
         moref: String,
     },
+    /// The guest cannot be asked to shut down.
+    #[error("the guest of {moref} cannot be asked to shut down: VMware Tools do not run in it")]
+    NoGuestTools {
+        /// The VM's managed object id.
+        moref: String,
+        /// What vCenter said.
+        #[source]
+        source: VsphereError,
+    },
     /// The export on the hub was made for another disk.
     #[error("export {export} was made for another disk than {disk_id}")]
     OtherExport {
@@ -157,6 +166,7 @@ impl VmaError {
             | Self::Listen(_)
             | Self::OtherDisk { .. }
             | Self::OtherVm { .. }
+            | Self::NoGuestTools { .. }
             | Self::VmSnapshotGone { .. }
             | Self::OtherExport { .. }
             | Self::Busy { .. }
@@ -187,6 +197,9 @@ impl VmaError {
             }
             Self::VmSnapshotGone { .. } => Some(
                 "what was read is of no single moment; find out what removes vm_snapshots of this VM, then replicate again",
+            ),
+            Self::NoGuestTools { .. } => Some(
+                "start VMware Tools in the guest, or shut it down by hand; to cut its power instead, which loses what the guest has not written yet, needs an operator's word",
             ),
             Self::OtherExport { .. } => Some("nothing was written; start the replication again"),
             Self::Interrupted { .. } => Some("the log has the details; start it again"),

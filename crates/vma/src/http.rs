@@ -31,6 +31,8 @@ pub fn control(runs: Arc<Runs>) -> Router {
         .route("/discover", post(vcenter::discover))
         .route("/vms/{moref}", post(vcenter::vm))
         .route("/vms/{moref}/remove-our-vm-snapshots", post(vcenter::remove_our_vm_snapshots))
+        .route("/vms/{moref}/power-off", post(vcenter::power_off))
+        .route("/vms/{moref}/power-on", post(vcenter::power_on))
         .route("/runs", get(runs::list).post(runs::start))
         .route("/runs/{job_id}/cancel", post(runs::cancel))
         .route("/runs/{job_id}/release", post(runs::release))

@@ -2,7 +2,7 @@
 //!
 //! It decides nothing that outlasts a run and stores nothing but its own identity: plans, credentials and commits are
 //! the hub's. In reading order: `config`, `enrol` and `renewal` (how it belongs to a hub, over `hub`), `http` (what it
-//! answers), `vcenter` and `describe` (what there is), `runs` (how disks are moved).
+//! answers), `vcenter` and `describe` (what there is), `power` (of the source), `runs` (how disks are moved).
 
 pub mod config;
 pub mod enrol;
@@ -13,6 +13,7 @@ pub mod vcenter;
 
 mod describe;
 mod hub;
+mod power;
 mod renewal;
 
 use std::path::Path;

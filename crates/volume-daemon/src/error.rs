@@ -113,18 +113,6 @@ pub enum VolumeDaemonError {
         /// The target.
         target: String,
     },
-    /// The change was reported as done and cannot be seen yet.
-    #[error("CloudStack job {job_id} succeeded but its result cannot be seen yet")]
-    NotVisibleYet {
-        /// The job.
-        job_id: String,
-    },
-    /// Jobs were lost again and again.
-    #[error("CloudStack lost {submissions} jobs for the same change")]
-    JobsLost {
-        /// How many.
-        submissions: u32,
-    },
     /// Another operation on the volume is under way.
     #[error("volume {volume_uuid} is busy: operation {operation_id} ({operation_type}) is under way")]
     Busy {
@@ -216,9 +204,7 @@ impl VolumeDaemonError {
             Self::Correlate(error) => error.kind(),
             Self::LimitReached { .. } => FailureKind::Exhausted,
             Self::VolumeNotVisible { .. } => FailureKind::NotFound,
-            Self::NotVisibleYet { .. } | Self::JobsLost { .. } | Self::JobPending { .. } | Self::NoDevice { .. } => {
-                FailureKind::Unavailable
-            }
+            Self::JobPending { .. } | Self::NoDevice { .. } => FailureKind::Unavailable,
             Self::Busy { .. } | Self::Attached { .. } | Self::NotPresent { .. } | Self::ForeignVolume { .. } => {
                 FailureKind::Conflict
             }
@@ -250,7 +236,6 @@ impl VolumeDaemonError {
             Self::VolumeNotVisible { .. } => {
                 "check that the volume exists and that the target's keys are those of the account that owns it"
             }
-            Self::NotVisibleYet { .. } | Self::JobsLost { .. } => "look at the management server, then repeat",
             Self::Busy { .. } => "wait for that operation to end, then repeat",
             Self::JobPending { .. } => "wait until that job ends in CloudStack, then repeat",
             Self::Attached { .. } => "detach the volume first",

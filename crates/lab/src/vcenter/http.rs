@@ -99,8 +99,10 @@ async fn sdk(State(lab): State<Arc<Lab>>, headers: HeaderMap, body: String) -> R
         Ok(call) => call,
         Err(fault) => return fault_response(&fault),
     };
-    if let Some(effect) = lab.injections.take_or_hold(&call.method).await {
-        return injected(&lab, effect).await;
+    match lab.injections.take_or_hold(&call.method).await {
+        Some(Effect::Ignore) => return success(soap::raw_response(&call.method, "").into()),
+        Some(effect) => return injected(&lab, effect).await,
+        None => {}
     }
     let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let caller = Caller { cookie: cookie(&headers, SESSION_COOKIE), user_agent: user_agent.to_owned() };
@@ -137,7 +139,7 @@ pub(crate) async fn injected(lab: &Lab, effect: Effect) -> Response {
         Effect::Status { status } => {
             StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response()
         }
-        Effect::Hang | Effect::Hold | Effect::TaskFault { .. } | Effect::CutAfter { .. } => {
+        Effect::Hang | Effect::Hold | Effect::Ignore | Effect::TaskFault { .. } | Effect::CutAfter { .. } => {
             tokio::select! {
                 () = lab.injections.until_cleared() => {}
                 () = lab.shutdown.cancelled() => {}

@@ -40,6 +40,9 @@ pub enum Effect {
         /// Bytes sent before the connection ends.
         bytes: u64,
     },
+    /// The method is answered as if it were done, and nothing happens: a guest that does not obey. Only for methods whose
+    /// answer is empty.
+    Ignore,
     /// Every matching call waits until rules are cleared and is then answered as usual. Such a rule is never used up.
     Hold,
 }

@@ -1,14 +1,14 @@
-//! `/discover` and `/vms`: questions about the source, each in a session of its own with the credentials it brings.
+//! `/discover` and `/vms`: the source, each request in a session of its own with the credentials it brings.
 
 use std::future::Future;
 
 use api::extract::{Json, Path};
-use api::vma::{DiscoverRequest, Inventory, SourceVm, VmRequest};
+use api::vma::{DiscoverRequest, Inventory, PowerOffRequest, PowerOnRequest, PowerView, SourceVm, VmRequest};
 use axum::extract::State;
 
 use super::AgentState;
 use crate::error::VmaError;
-use crate::vcenter;
+use crate::{power, vcenter};
 
 pub(super) async fn discover(Json(request): Json<DiscoverRequest>) -> Result<Json<Inventory>, VmaError> {
     let asking = async move { vcenter::inventory(&request.vcenter, request.filter.as_deref()).await };
@@ -27,6 +27,20 @@ pub(super) async fn remove_our_vm_snapshots(
     state.runs.refuse_if_busy(&moref)?;
     let removing = async move { vcenter::remove_our_vm_snapshots(&request.vcenter, &moref).await };
     to_the_end("removing vm_snapshots", removing).await.map(Json)
+}
+
+pub(super) async fn power_off(
+    Path(moref): Path<String>,
+    Json(request): Json<PowerOffRequest>,
+) -> Result<Json<PowerView>, VmaError> {
+    to_the_end("switching the VM off", async move { power::power_off(&moref, &request).await }).await.map(Json)
+}
+
+pub(super) async fn power_on(
+    Path(moref): Path<String>,
+    Json(request): Json<PowerOnRequest>,
+) -> Result<Json<PowerView>, VmaError> {
+    to_the_end("switching the VM on", async move { power::power_on(&moref, &request).await }).await.map(Json)
 }
 
 /// Goes on when the hub gives up the request, so that the session is always ended: hosts have few.

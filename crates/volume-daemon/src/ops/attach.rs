@@ -4,7 +4,7 @@ use std::path::Path;
 
 use api::volume::AttachVolume;
 use async_trait::async_trait;
-use cloudstack::{CloudstackError, JobHandle, JobOutcome, Volume};
+use cloudstack::{Change, CloudstackError, JobHandle, JobOutcome, Trace, Volume};
 use futures::future::BoxFuture;
 use joblog::{RetryPolicy, Saga, Step, StepContext, StepError, StepResult, output};
 use model::FailureKind;
@@ -16,7 +16,7 @@ use store::ossea_volumes::{self, HeldBy};
 use store::vm_disks;
 use store::volume_operations::{self, Learnt};
 
-use super::cloud_job::{Change, Trace, ended, pursue};
+use super::cloud_job::{ended, pursue};
 use super::detach::record_detached;
 use super::submit::MAX_RECENT_OPERATIONS;
 use super::{Params, begin, current_lease, finished};
@@ -159,6 +159,7 @@ struct Attachment<'a> {
 #[async_trait]
 impl Change for Attachment<'_> {
     type Found = Volume;
+    type Error = VolumeDaemonError;
 
     async fn look(&self, _: &Trace) -> Result<Option<Volume>, VolumeDaemonError> {
         let volume = self.cloud.volume(&self.plan.volume_uuid).await?;
@@ -166,7 +167,7 @@ impl Change for Attachment<'_> {
         Ok(Some(volume).filter(Volume::is_attached))
     }
 
-    async fn submit(&self) -> Result<Option<JobHandle>, VolumeDaemonError> {
+    async fn submit(&self, _: &Trace) -> Result<Option<JobHandle>, VolumeDaemonError> {
         let plan = self.plan;
         Ok(Some(self.cloud.volumes.attach(&plan.volume_uuid, &plan.vm_id, plan.device_id).await?))
     }
@@ -197,7 +198,7 @@ async fn undo_attach(daemon: &Daemon, context: &StepContext) -> Result<(), StepE
         return Ok(());
     }
     let cloud = daemon.clouds.get(Some(&plan.ossea_config_id)).await.map_err(step)?;
-    if let Some(job_id) = &trace.cloudstack_job_id
+    if let Some(job_id) = &trace.job_id
         && let Err(error @ CloudstackError::JobPending { .. }) = ended(daemon, &cloud, job_id).await
     {
         // It may still attach.
@@ -219,7 +220,7 @@ async fn take_back(daemon: &Daemon, context: &StepContext, cloud: &Cloud, plan: 
     let attached = cloud.volume(&plan.volume_uuid).await.map_err(step)?.is_attached();
     match outcome {
         Err(error) if attached => Err(step(error)),
-        Ok(()) if attached => Err(step(VolumeDaemonError::NotVisibleYet { job_id: handle.job_id })),
+        Ok(()) if attached => Err(step(CloudstackError::NotVisibleYet { job_id: handle.job_id })),
         _ => Ok(()),
     }
 }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use api::volume::CreateVolume;
 use async_trait::async_trait;
 use cloudstack::{
-    Account, Capabilities, DiskOffering, JobHandle, Limit, NewVolume, OfferingQuery, Submission, TaggedKind, Volume,
-    VolumeQuery,
+    Account, Capabilities, Change, DiskOffering, JobHandle, Limit, NewVolume, OfferingQuery, Submission, TaggedKind,
+    Trace, Volume, VolumeQuery,
 };
 use futures::future::BoxFuture;
 use joblog::{RetryPolicy, Saga, Step, StepContext, StepError, StepResult, output};
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use store::volume_operations::{self, Learnt};
 use store::{ossea_volumes, vm_replication_contexts};
 
-use super::cloud_job::{Change, Trace, ended, pursue};
+use super::cloud_job::{ended, pursue};
 use super::{Params, begin, finished};
 use crate::clouds::Cloud;
 use crate::daemon::Daemon;
@@ -202,6 +202,7 @@ impl Creation<'_> {
 #[async_trait]
 impl Change for Creation<'_> {
     type Found = Volume;
+    type Error = VolumeDaemonError;
 
     async fn look(&self, trace: &Trace) -> Result<Option<Volume>, VolumeDaemonError> {
         match self.plan.custom_id.as_ref().or(trace.entity_id.as_ref()) {
@@ -211,7 +212,7 @@ impl Change for Creation<'_> {
         }
     }
 
-    async fn submit(&self) -> Result<Option<JobHandle>, VolumeDaemonError> {
+    async fn submit(&self, _: &Trace) -> Result<Option<JobHandle>, VolumeDaemonError> {
         match self.cloud.volumes.create_or_adopt(&self.plan.order()).await? {
             Submission::Submitted(handle) => Ok(Some(handle)),
             Submission::Existing(_) => Ok(None),
@@ -227,7 +228,7 @@ async fn undo_create(daemon: &Daemon, context: &StepContext) -> Result<(), StepE
         return Ok(());
     }
     let cloud = daemon.clouds.get(Some(&plan.ossea_config_id)).await.map_err(step)?;
-    if let Some(job_id) = &trace.cloudstack_job_id
+    if let Some(job_id) = &trace.job_id
         && let Err(error) = ended(daemon, &cloud, job_id).await
     {
         tracing::info!(job_id, error = &error as &dyn std::error::Error, "the job of the volume to be taken back");

@@ -1,7 +1,7 @@
 //! Detaches a volume: plan, close its exports, detach, record.
 
 use async_trait::async_trait;
-use cloudstack::JobHandle;
+use cloudstack::{Change, JobHandle, Trace};
 use joblog::{Saga, Step, StepContext, StepResult, output};
 use model::FailureKind;
 use model::status::{LinuxState, VolumeState};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use store::volume_operations::{self, Learnt};
 use store::{device_mappings, ossea_volumes};
 
-use super::cloud_job::{Change, Trace, pursue};
+use super::cloud_job::pursue;
 use super::{Params, VolumeRequest, begin, finished};
 use crate::clouds::Cloud;
 use crate::daemon::Daemon;
@@ -75,13 +75,14 @@ struct Detachment<'a> {
 #[async_trait]
 impl Change for Detachment<'_> {
     type Found = ();
+    type Error = VolumeDaemonError;
 
     async fn look(&self, _: &Trace) -> Result<Option<()>, VolumeDaemonError> {
         let volume = self.cloud.volume(self.volume_uuid).await?;
         Ok((!volume.is_attached()).then_some(()))
     }
 
-    async fn submit(&self) -> Result<Option<JobHandle>, VolumeDaemonError> {
+    async fn submit(&self, _: &Trace) -> Result<Option<JobHandle>, VolumeDaemonError> {
         Ok(Some(self.cloud.volumes.detach(self.volume_uuid).await?))
     }
 }
