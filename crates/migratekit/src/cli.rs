@@ -3,6 +3,7 @@
 mod agent;
 mod clock;
 mod completions;
+mod failover;
 pub mod failure;
 mod findings;
 mod hub;
@@ -35,6 +36,7 @@ Examples:
   migratekit probe vcenter --url vc.example --username U --password-file F   what an agent would see
   migratekit vm discover                                                     the source's VMs and their findings
   migratekit replicate web1 --watch                                          copy a VM, then again only its changes
+  migratekit failover test web1 --watch                                      boot the replica in isolation
   migratekit job log JOB --follow                                            what a job says while it runs
 
 Exit codes:
@@ -84,6 +86,9 @@ enum Command {
     Vm(vm::VmCommand),
     /// Replicate a VM into its target.
     Replicate(replicate::ReplicateArgs),
+    /// Fail a VM over into its target: for a test, or for good; and the ways back.
+    #[command(subcommand)]
+    Failover(failover::FailoverCommand),
     /// Jobs: what runs, what ran, and why it failed.
     #[command(subcommand)]
     Job(job::JobCommand),
@@ -153,6 +158,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Target(command) => target::run(&context, command).await,
         Command::Vm(command) => vm::run(&context, command).await,
         Command::Replicate(args) => replicate::run(&context, &args).await,
+        Command::Failover(command) => failover::run(&context, command).await,
         Command::Job(command) => job::run(&context, command).await,
         Command::Probe(command) => probe::run(&context, command).await,
         Command::Nbd(command) => nbd::run(&context, command).await,

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -19,6 +20,10 @@ pub struct OmaConfig {
     pub volume_daemon_url: String,
     /// Name of this process in the job log's leases; must differ between processes that share a database.
     pub instance_name: String,
+    /// How long one call of CloudStack may take, in seconds.
+    pub call_timeout_seconds: u32,
+    /// How long a CloudStack job may take, in seconds; one that takes longer is asked about again.
+    pub job_deadline_seconds: u32,
 }
 
 impl Default for OmaConfig {
@@ -29,11 +34,25 @@ impl Default for OmaConfig {
             run_dir: PathBuf::from("/run/migratekit"),
             volume_daemon_url: "http://127.0.0.1:8090".to_owned(),
             instance_name: "oma".to_owned(),
+            call_timeout_seconds: 60,
+            job_deadline_seconds: 60 * 60,
         }
     }
 }
 
 impl OmaConfig {
+    /// See [`Self::call_timeout_seconds`].
+    #[must_use]
+    pub fn call_timeout(&self) -> Duration {
+        Duration::from_secs(self.call_timeout_seconds.into())
+    }
+
+    /// See [`Self::job_deadline_seconds`].
+    #[must_use]
+    pub fn job_deadline(&self) -> Duration {
+        Duration::from_secs(self.job_deadline_seconds.into())
+    }
+
     /// The socket on which the gateway hands over what comes in from outside.
     #[must_use]
     pub fn front_socket(&self) -> PathBuf {

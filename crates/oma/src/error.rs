@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use api::{ClientError, Problem, TransportError};
 use axum::response::{IntoResponse, Response};
+use cloudstack::CloudstackError;
 use joblog::JobError;
 use model::FailureKind;
 use model::status::EnrollmentStatus;
@@ -50,6 +51,9 @@ pub enum OmaError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The target cloud.
+    #[error(transparent)]
+    Cloud(#[from] CloudstackError),
     /// The job log.
     #[error(transparent)]
     Jobs(#[from] JobError),
@@ -168,6 +172,7 @@ impl OmaError {
             Self::Sealing(error) => error.kind(),
             Self::Client(error) => error.kind(),
             Self::Store(error) => error.kind(),
+            Self::Cloud(error) => error.kind(),
             Self::Jobs(error) => error.kind(),
             Self::Tunnel(error) => error.kind(),
             Self::AgentRefused { refusal, .. } => refusal.kind(),
@@ -195,6 +200,7 @@ impl OmaError {
             Self::Peer { .. } => Some("check the addresses in the configuration"),
             Self::Client(_) | Self::Randomness => None,
             Self::Store(error) => error.remedy(),
+            Self::Cloud(error) => error.remedy(),
             Self::Jobs(error) => error.remedy(),
             Self::Tunnel(error) => error.remedy(),
             Self::AgentNotConnected { .. } => {

@@ -10,10 +10,13 @@ mod endings;
 pub(crate) mod expiry;
 mod facts;
 mod finish;
+#[cfg(test)]
+mod fixture;
 mod gather;
+pub(crate) mod group;
 mod hardware;
 mod live_failover;
-mod params;
+pub(crate) mod params;
 mod plan;
 mod preflight;
 pub(crate) mod probe;
@@ -26,5 +29,6 @@ pub(crate) mod view;
 mod volumes;
 
 pub use endings::{CLEANUP, COMMIT, ROLLBACK};
+pub use group::{GROUP, GROUP_CLEANUP};
 pub use live_failover::LIVE;
 pub use test_failover::TEST;

@@ -6,6 +6,7 @@ pub(crate) mod credentials;
 pub(crate) mod discovery;
 pub mod enroll;
 pub mod events;
+pub(crate) mod failovers;
 pub mod health;
 pub mod job_view;
 pub mod jobs;

@@ -17,6 +17,7 @@ pub mod origin;
 pub mod router;
 pub mod state;
 
+mod failover;
 mod failure;
 mod inventory;
 mod operations;
@@ -27,7 +28,7 @@ mod unfinished;
 
 mod throttle;
 
-use joblog::{Events, JobError, RunnerBuilder};
+use joblog::{Events, JobError, RunnerBuilder, Saga};
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
@@ -70,12 +71,24 @@ pub async fn serve(state: OmaState, front: Front, shutdown: CancellationToken) -
         state.stopping().cancel();
     };
     let sweep = enrolment::sweep::run(state.clone(), stop.clone());
-    let (served, (), (), ()) = tokio::join!(listeners, end_streams, sweep, runner.run(stop.clone()));
+    let expiry = failover::expiry::run(state.clone(), stop.clone());
+    let (served, (), (), (), ()) = tokio::join!(listeners, end_streams, sweep, expiry, runner.run(stop.clone()));
     served
 }
 
 /// Every kind of job this process runs.
 fn register_sagas(builder: RunnerBuilder, state: &OmaState) -> Result<RunnerBuilder, JobError> {
     let context = std::sync::Arc::new(state.clone());
-    builder.register(&replication::REPLICATION, context.clone())?.register(&teardown::TEARDOWN, context)
+    let sagas: [&'static Saga<OmaState>; 9] = [
+        &replication::REPLICATION,
+        &teardown::TEARDOWN,
+        &failover::TEST,
+        &failover::LIVE,
+        &failover::CLEANUP,
+        &failover::ROLLBACK,
+        &failover::COMMIT,
+        &failover::GROUP,
+        &failover::GROUP_CLEANUP,
+    ];
+    sagas.into_iter().try_fold(builder, |builder, saga| builder.register(saga, context.clone()))
 }

@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 
 use crate::auth::require_operator;
 use crate::http::{
-    agents, contexts, credentials, discovery, enroll, events, health, jobs, openapi, replications, targets,
+    agents, contexts, credentials, discovery, enroll, events, failovers, health, jobs, openapi, replications, targets,
 };
 use crate::state::OmaState;
 
@@ -70,9 +70,22 @@ fn domain_routes() -> OpenApiRouter<OmaState> {
         .routes(routes!(replications::store_change_id))
 }
 
+/// These, too: failovers.
+fn failover_routes() -> OpenApiRouter<OmaState> {
+    OpenApiRouter::new()
+        .routes(routes!(failovers::start, failovers::list))
+        .routes(routes!(failovers::show))
+        .routes(routes!(failovers::cleanup))
+        .routes(routes!(failovers::rollback))
+        .routes(routes!(failovers::commit))
+        .routes(routes!(failovers::cancel))
+        .routes(routes!(failovers::verdict))
+        .routes(routes!(failovers::readiness))
+}
+
 /// The router with everything around it.
 pub fn router(state: OmaState) -> Router {
-    let operators = operator_routes().merge(domain_routes());
+    let operators = operator_routes().merge(domain_routes()).merge(failover_routes());
     let operators = operators.route_layer(from_fn_with_state(state.clone(), require_operator));
     let (router, document) = assemble(operators);
     router
@@ -88,7 +101,7 @@ pub fn router(state: OmaState) -> Router {
 /// The OpenAPI document of the router.
 #[must_use]
 pub fn openapi_document() -> OpenApi {
-    assemble(operator_routes().merge(domain_routes())).1
+    assemble(operator_routes().merge(domain_routes()).merge(failover_routes())).1
 }
 
 fn assemble(operators: OpenApiRouter<OmaState>) -> (Router<OmaState>, OpenApi) {

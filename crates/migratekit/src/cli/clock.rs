@@ -52,6 +52,23 @@ pub fn duration(seconds: u64) -> String {
     }
 }
 
+/// Reads a span of time as it is typed: `90s`, `10m`, `2h`, `1d`; a bare number is seconds.
+///
+/// # Errors
+/// What was expected instead.
+pub fn seconds_of(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => 0,
+    };
+    let seconds = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(unit));
+    seconds.filter(|&seconds| seconds > 0).ok_or_else(|| "expected a time such as 90s, 10m, 2h or 1d".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +83,16 @@ mod tests {
         assert_eq!(took(Some(began), Some(began + Duration::milliseconds(1540))), "1.5 s");
         assert_eq!(took(Some(began), Some(began + Duration::seconds(90))), "1 min 30 s");
         assert_eq!(took(None, None), "-");
+    }
+
+    #[test]
+    fn a_time_is_a_number_with_a_unit() {
+        for (text, seconds) in [("90", 90), ("90s", 90), ("10m", 600), ("2h", 7200), ("1d", 86_400)] {
+            assert_eq!(seconds_of(text), Ok(seconds), "{text}");
+        }
+        for text in ["", "h", "0s", "-1s", "2w", "1.5h", "99999999999999999999s", "18446744073709551615d"] {
+            assert!(seconds_of(text).is_err(), "{text}");
+        }
     }
 
     #[test]

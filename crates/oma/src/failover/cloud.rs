@@ -45,7 +45,7 @@ impl<'a> VmCloud<'a> {
     where
         C: Change<Error = OmaError>,
     {
-        let policy = WaitPolicy::with_deadline(self.state.config().cloudstack_job_deadline());
+        let policy = WaitPolicy::with_deadline(self.state.config().job_deadline());
         let keep = |trace: Trace| async move { context.checkpoint(&trace).await };
         cloudstack::pursue(&self.client, policy, trace, change, keep).await.map_err(|error| match error {
             PursuitError::Change(error) => failed(error),
@@ -105,7 +105,7 @@ impl<'a> VmCloud<'a> {
     /// Waits for the job that may still be making the VM; how it ends does not matter.
     pub(super) async fn settled(&self, trace: &Trace) -> Result<(), OmaError> {
         let Some(job_id) = &trace.job_id else { return Ok(()) };
-        let policy = WaitPolicy::with_deadline(self.state.config().cloudstack_job_deadline());
+        let policy = WaitPolicy::with_deadline(self.state.config().job_deadline());
         match self.client.wait(job_id, policy).await {
             Err(error @ CloudstackError::JobPending { .. }) => Err(error.into()),
             _ => Ok(()),
@@ -123,7 +123,7 @@ impl<'a> VmCloud<'a> {
         if missing.is_empty() {
             return Ok(());
         }
-        let policy = WaitPolicy::with_deadline(self.state.config().cloudstack_job_deadline());
+        let policy = WaitPolicy::with_deadline(self.state.config().job_deadline());
         let handle = self.client.create_tags(TaggedKind::VirtualMachine, &vm.id, &missing).await?;
         match self.client.wait(&handle.job_id, policy).await {
             Ok(_) => Ok(()),
@@ -147,7 +147,7 @@ impl<'a> VmCloud<'a> {
     /// Stops the VM; one that does not exist is stopped. `keeps_trace` is false in undos, whose step has an output that
     /// must stay.
     pub(super) async fn stopped(&self, vm_id: &str, forced: bool) -> Result<(), OmaError> {
-        let policy = WaitPolicy::with_deadline(self.state.config().cloudstack_job_deadline());
+        let policy = WaitPolicy::with_deadline(self.state.config().job_deadline());
         let change = Power { cloud: self, vm_id, to: VmState::Stopped, forced };
         pursued_without_trace(&self.client, policy, &change).await.map(|_| ())
     }
@@ -155,7 +155,7 @@ impl<'a> VmCloud<'a> {
     /// Destroys the VM and erases it. Refused while one of our replicas hangs on it: its root would be erased with it.
     pub(super) async fn destroyed(&self, vm_id: &str) -> Result<(), OmaError> {
         self.refuse_with_replicas(vm_id).await?;
-        let policy = WaitPolicy::with_deadline(self.state.config().cloudstack_job_deadline());
+        let policy = WaitPolicy::with_deadline(self.state.config().job_deadline());
         let expunging = pursued_without_trace(&self.client, policy, &Destruction { cloud: self, vm_id, expunge: true });
         match expunging.await {
             Err(OmaError::Cloud(error)) if error.kind() == FailureKind::Forbidden => {

@@ -27,9 +27,7 @@ pub(crate) fn decide(facts: &Facts, request: &StartFailover, identity: &Identity
     let need = needs_conversion(&facts.vm.guest_id, &facts.vm.os_type);
     let conversion = conversion(request.guest_conversion, need);
     let found = findings(facts, request, &conversion);
-    let (vm, network_warnings) = spec(facts, request, &conversion, identity);
-    let (mut blockers, mut warnings) = (found.blockers, found.warnings);
-    warnings.extend(network_warnings);
-    let vm = vm.map_err(|more| blockers.extend(more)).ok();
-    Decision { vm, conversion, blockers, warnings }
+    let mut blockers = found.blockers;
+    let vm = spec(facts, request, &conversion, identity).map_err(|more| blockers.extend(more)).ok();
+    Decision { vm, conversion, blockers, warnings: found.warnings }
 }

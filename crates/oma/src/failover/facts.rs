@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use api::vma::SourceNic;
-use cloudstack::{Capabilities, Network, ServiceOffering, Template};
+use cloudstack::{Capabilities, ServiceOffering, Template};
 use model::ChangeId;
 use model::status::{ContextStatus, DiskSyncStatus, Firmware};
-use store::network_mappings::NetworkMapping;
+
+use crate::networks::map::{NicMapping, TargetNetworks};
 
 /// Everything a failover is decided from.
 #[derive(Debug, Clone)]
@@ -20,7 +21,7 @@ pub(crate) struct Facts {
     /// Its disks in the source's order.
     pub(crate) disks: Vec<DiskFacts>,
     /// Where its network cards are to go.
-    pub(crate) mappings: Vec<NetworkMapping>,
+    pub(crate) mappings: Vec<NicMapping>,
     /// The target cloud, or why nothing is known of it.
     pub(crate) target: Result<TargetFacts, api::Problem>,
     /// The conversion tool on this hub.
@@ -72,8 +73,6 @@ pub(crate) struct VolumeFacts {
 pub(crate) struct TargetFacts {
     /// Its name here.
     pub(crate) name: String,
-    /// The zone (id).
-    pub(crate) zone_id: String,
     /// Whether ids may be chosen and VMs expunged.
     pub(crate) is_root_admin: bool,
     pub(crate) capabilities: Capabilities,
@@ -83,7 +82,7 @@ pub(crate) struct TargetFacts {
     /// What the zone has.
     pub(crate) offerings: Vec<ServiceOffering>,
     pub(crate) templates: Vec<Template>,
-    pub(crate) networks: Vec<Network>,
+    pub(crate) networks: TargetNetworks,
     /// Names of VMs that exist and begin like the one to be made.
     pub(crate) taken_names: Vec<String>,
 }

@@ -16,6 +16,7 @@ use store::{device_mappings, failover_jobs, network_mappings, ossea_volumes};
 use super::conversion;
 use super::facts::{DiskFacts, Facts, TargetFacts, VmFacts, VolumeFacts};
 use crate::error::OmaError;
+use crate::networks::map::TargetNetworks;
 use crate::state::OmaState;
 use crate::{targets, unfinished};
 
@@ -163,8 +164,11 @@ async fn offers(client: &Client, config: &OsseaConfig, name: &str) -> Result<Opt
         offerings: client.list_service_offerings(&in_zone()).await?,
         templates: client.list_templates(&templates).await?,
         // Of every zone: a mapping to another one is told as that.
-        networks: client.list_networks(&NetworkQuery::default()).await?,
+        networks: TargetNetworks {
+            networks: client.list_networks(&NetworkQuery::default()).await?,
+            zone_name: zone.name,
+            zone_id: zone.id,
+        },
         taken_names: client.list_virtual_machines(&called).await?.into_iter().map(|vm| vm.name).collect(),
-        zone_id: zone.id,
     }))
 }

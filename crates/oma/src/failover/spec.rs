@@ -3,6 +3,7 @@
 
 use api::Problem;
 use api::oma::failovers::{DestinationDisk, DestinationNic, DestinationVm, StartFailover};
+use api::oma::networks::MappedNic;
 use cloudstack::{BootFirmware, NewNic, NewVirtualMachine, ServiceOffering};
 use model::FailureKind;
 use model::status::{FailoverType, Firmware};
@@ -10,7 +11,7 @@ use model::status::{FailoverType, Firmware};
 use super::facts::{Facts, TargetFacts};
 use super::hardware::{details, device_id};
 use super::preflight::{Conversion, MAX_NAME_CHARS, name_trouble};
-use crate::networks::map::{self, Purpose};
+use crate::networks::map::{self, Placement};
 
 /// Hypervisor the template must be for.
 const HYPERVISOR: &str = "KVM";
@@ -26,32 +27,29 @@ pub(crate) struct Identity {
     pub(crate) custom_id: String,
 }
 
-/// The VM, or everything that is in its way; the network's warnings beside it.
+/// The VM, or everything that is in its way.
 pub(crate) fn spec(
     facts: &Facts,
     request: &StartFailover,
     conversion: &Conversion,
     identity: &Identity,
-) -> (Result<DestinationVm, Vec<Problem>>, Vec<String>) {
-    let Ok(target) = &facts.target else { return (Err(Vec::new()), Vec::new()) };
+) -> Result<DestinationVm, Vec<Problem>> {
+    // Why nothing is known of the target is told by `preflight`.
+    let Ok(target) = &facts.target else { return Err(Vec::new()) };
     let mut problems = Vec::new();
     let name = name(&facts.vm.name, request, identity, target).map_err(|problem| problems.push(problem)).ok();
     let offering = offering(target, facts).map_err(|problem| problems.push(problem)).ok();
     let template = template(target).map_err(|problem| problems.push(problem)).ok();
-    let purpose = match request.failover_type {
-        FailoverType::Live => Purpose::Live,
-        FailoverType::Test => Purpose::Test,
+    let placement = Placement {
+        vm_name: &facts.vm.name,
+        nics: &facts.vm.nics,
+        mappings: &facts.mappings,
+        purpose: request.failover_type,
+        target: &target.networks,
     };
-    let mapped = map::map(&facts.vm.nics, &facts.mappings, purpose, &target.networks, &target.zone_id);
-    let (nics, warnings) = match mapped {
-        Ok(mapped) => (Some(mapped.nics), mapped.warnings),
-        Err(more) => {
-            problems.extend(more);
-            (None, Vec::new())
-        }
-    };
+    let nics = map::map(&placement).map_err(|more| problems.extend(more)).ok();
     let (Some(name), Some(offering), Some(template), Some(nics)) = (name, offering, template, nics) else {
-        return (Err(problems), warnings);
+        return Err(problems);
     };
     let mut details = details(conversion.drivers, facts.vm.firmware);
     let (cpu_count, memory_mib) = shape(offering, facts);
@@ -62,13 +60,13 @@ pub(crate) fn spec(
             details.insert("cpuSpeed".to_owned(), DEFAULT_CLOCK_MHZ.to_string());
         }
     }
-    let vm = DestinationVm {
+    Ok(DestinationVm {
         display_name: match request.failover_type {
             FailoverType::Live => facts.vm.name.clone(),
             FailoverType::Test => format!("{} ({})", facts.vm.name, identity.job_id),
         },
         name,
-        zone_id: target.zone_id.clone(),
+        zone_id: target.networks.zone_id.clone(),
         template_id: template,
         service_offering_id: offering.id.clone(),
         cpu_count,
@@ -79,11 +77,10 @@ pub(crate) fn spec(
         nics: nics.into_iter().map(destination_nic).collect(),
         disks: disks(facts),
         custom_id: target.is_root_admin.then(|| identity.custom_id.clone()),
-    };
-    (Ok(vm), warnings)
+    })
 }
 
-fn destination_nic(nic: map::MappedNic) -> DestinationNic {
+fn destination_nic(nic: MappedNic) -> DestinationNic {
     DestinationNic {
         label: nic.label,
         source_mac: nic.source_mac,
@@ -197,7 +194,7 @@ fn shape(offering: &ServiceOffering, facts: &Facts) -> (u32, u64) {
 fn template(target: &TargetFacts) -> Result<String, Problem> {
     let usable = target.templates.iter().filter(|template| {
         template.is_ready
-            && template.zone_id.as_ref().is_none_or(|zone| *zone == target.zone_id)
+            && template.zone_id.as_ref().is_none_or(|zone| *zone == target.networks.zone_id)
             && template.hypervisor.as_deref().is_none_or(|name| !name.eq_ignore_ascii_case("vmware"))
     });
     let wanted = &target.wanted_template_id;
