@@ -15,6 +15,7 @@ mod value;
 pub mod cbt_history;
 pub mod commit;
 pub mod discovery;
+pub mod network_mappings;
 pub mod replication_jobs;
 pub mod vm_disks;
 pub mod vm_replication_contexts;
