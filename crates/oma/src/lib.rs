@@ -13,6 +13,7 @@ pub mod enrolment;
 pub mod error;
 pub mod front;
 pub mod http;
+pub mod networks;
 pub mod origin;
 pub mod router;
 pub mod state;

@@ -1,8 +1,13 @@
 //! CloudStack targets: stored with sealed keys, checked against everything replication needs.
 
+use std::time::Duration;
+
+use api::Problem;
 use api::oma::targets::{CheckOutcome, PrerequisiteCheck, TargetReport, TargetRequest, TargetView};
-use cloudstack::{Client, ConnectionSettings, ProbeOptions, ProbeReport, Trust};
+use cloudstack::{Client, CloudstackError, ConnectionSettings, ProbeOptions, ProbeReport, Trust};
+use model::FailureKind;
 use store::ossea_configs::{self, OsseaConfig, OsseaConfigFields};
+use store::vm_replication_contexts::VmContext;
 use tokio::fs;
 
 use crate::error::OmaError;
@@ -10,6 +15,8 @@ use crate::state::OmaState;
 
 /// Where Linux lists this machine's network cards.
 const NET_CLASS: &str = "/sys/class/net";
+/// How long all reads for one answer may take: a client repeats a read that failed, an operator does not wait that long.
+const READ_LIMIT: Duration = Duration::from_secs(60);
 
 /// The column and row a sealed key belongs to: it opens nowhere else.
 fn sealed_as(column: &str, id: &str) -> String {
@@ -97,7 +104,59 @@ fn settings(request: &TargetRequest) -> ConnectionSettings {
     }
 }
 
-fn client(state: &OmaState, row: &OsseaConfig) -> Result<Client, OmaError> {
+/// The target with this id or name; the active one when none is named.
+///
+/// # Errors
+/// There is none; the database fails.
+pub(crate) async fn named(state: &OmaState, target: Option<&str>) -> Result<OsseaConfig, OmaError> {
+    let found = match target {
+        Some(target) => ossea_configs::find(state.store(), target).await,
+        None => ossea_configs::active(state.store()).await,
+    };
+    found.map_err(|error| {
+        let is_absent = error.kind() == FailureKind::NotFound;
+        let error = OmaError::from(error);
+        if !is_absent {
+            return error;
+        }
+        let remedy = "`migratekit target list` shows the targets, `migratekit target add` adds one";
+        error.into_problem().remedy(remedy).into()
+    })
+}
+
+/// The target a VM goes to, its own or the active one, and a client of it; nothing is asked yet.
+///
+/// # Errors
+/// There is none, or its settings cannot be used; the database fails.
+pub(crate) async fn client_of(state: &OmaState, vm: &VmContext) -> Result<(OsseaConfig, Client), OmaError> {
+    let row = named(state, vm.ossea_config_id.as_deref()).await?;
+    let client = client(state, &row)?;
+    Ok((row, client))
+}
+
+/// Reads from a target, within a time an operator waits.
+///
+/// # Errors
+/// The target's own error with its remedy; it took too long.
+pub(crate) async fn read<T>(
+    row: &OsseaConfig,
+    reading: impl Future<Output = Result<T, CloudstackError>>,
+) -> Result<T, OmaError> {
+    match tokio::time::timeout(READ_LIMIT, reading).await {
+        Ok(outcome) => outcome.map_err(refused),
+        Err(_elapsed) => {
+            let detail = format!("the target {} did not answer within {} s", row.name, READ_LIMIT.as_secs());
+            let problem = Problem::new(FailureKind::Unavailable, detail);
+            Err(problem.remedy("look at CloudStack's management server; the same request may work later").into())
+        }
+    }
+}
+
+/// A client of a target; nothing is asked yet.
+///
+/// # Errors
+/// Its keys cannot be opened, or its settings cannot be used.
+pub(crate) fn client(state: &OmaState, row: &OsseaConfig) -> Result<Client, OmaError> {
     let open = |column, text: &str| state.sealing().open(text, &sealed_as(column, &row.id)).map_err(OmaError::Sealing);
     let settings = ConnectionSettings {
         api_url: row.api_url.clone(),
@@ -108,8 +167,13 @@ fn client(state: &OmaState, row: &OsseaConfig) -> Result<Client, OmaError> {
     Client::new(&settings).map_err(refused)
 }
 
-fn refused(error: cloudstack::CloudstackError) -> OmaError {
-    let mut problem = api::Problem::from_error(error.kind(), &error);
+/// An error of a target, as it is told. It is the hub that was not let in: whoever asked the hub has proved who they are.
+fn refused(error: CloudstackError) -> OmaError {
+    let kind = match error.kind() {
+        FailureKind::Unauthenticated => FailureKind::Forbidden,
+        kind => kind,
+    };
+    let mut problem = Problem::from_error(kind, &error);
     problem.remedy = error.remedy().map(str::to_owned);
     problem.into()
 }

@@ -16,6 +16,7 @@ pub mod cbt_history;
 pub mod commit;
 pub mod discovery;
 pub mod failover_jobs;
+pub mod network_mappings;
 pub mod replication_jobs;
 pub mod vm_disks;
 pub mod vm_replication_contexts;

@@ -24,6 +24,8 @@ mod fixture;
 mod integrity;
 #[path = "store/jobs.rs"]
 mod jobs;
+#[path = "store/networks.rs"]
+mod networks;
 #[path = "store/operations.rs"]
 mod operations;
 #[path = "store/replication.rs"]

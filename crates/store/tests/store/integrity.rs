@@ -39,8 +39,8 @@ const LATER_ROWS: &[&str] = &[
      NULL, NULL, 'none', NULL, NULL, NULL, NOW, NOW)",
     "INSERT INTO backup_disks VALUES ('bd', 'b', 'DISK', 'disk-2000', 'u', 1, NULL, NULL, 0, 'completed', 0, NULL, NOW, NOW)",
     "INSERT INTO backup_chains VALUES ('bc', 'CONTEXT', 'disk-2000', 'r', 'b', 'b', 1, 0, NOW, NOW)",
-    "INSERT INTO network_mappings VALUES ('n', 'CONTEXT', 'vm', 'VM Network', NULL, 'net', 'net', 'both', 0, 'dhcp', NULL, \
-     'pending', NULL, NULL, NOW, NOW)",
+    "INSERT INTO network_mappings VALUES ('n', 'CONTEXT', 'vm', 'VM Network', '00:50:56:00:00:01', 'net', 'net', 'both', 0, \
+     'dhcp', NULL, 'pending', NULL, NULL, NOW, NOW)",
     "INSERT INTO failover_jobs VALUES ('f', 'failover-1', 'CONTEXT', 'vm', 'job-1', 'test', 'pending', 'web', '{}', NULL, \
      NULL, '[]', '[]', NULL, 0, 0, 0, NULL, 0, '', NULL, NULL, NULL, NULL, NOW, NOW)",
     "INSERT INTO vm_machine_groups VALUES ('g', 'group', '', NULL, 1, 0, 'admin', NOW, NOW)",
