@@ -94,12 +94,8 @@ pub(crate) async fn start_child(
     if state.store().load(child.tracking_id).await?.is_some() {
         return Ok(());
     }
-    let request = StartReplication {
-        vm_context_id: vm_context_id.to_owned(),
-        replication_type,
-        quiesce: false,
-        reader: None,
-    };
+    let request =
+        StartReplication { vm_context_id: vm_context_id.to_owned(), replication_type, quiesce: false, reader: None };
     start_as(state, &request, Some(child)).await.map(|_| ())
 }
 

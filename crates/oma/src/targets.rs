@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use api::Problem;
 use api::oma::targets::{CheckOutcome, PrerequisiteCheck, TargetReport, TargetRequest, TargetView};
-use cloudstack::{Client, CloudstackError, ConnectionSettings, ProbeOptions, ProbeReport, Trust};
+use cloudstack::{Client, ClientOptions, CloudstackError, ConnectionSettings, ProbeOptions, ProbeReport, Trust};
 use model::FailureKind;
 use store::ossea_configs::{self, OsseaConfig, OsseaConfigFields};
 use store::vm_replication_contexts::VmContext;
@@ -164,7 +164,8 @@ pub(crate) fn client(state: &OmaState, row: &OsseaConfig) -> Result<Client, OmaE
         secret_key: open("secret_key_encrypted", &row.secret_key_encrypted)?,
         trust: row.tls_fingerprint.clone().map_or(Trust::System, Trust::Thumbprint),
     };
-    Client::new(&settings).map_err(refused)
+    let options = ClientOptions { call_timeout: state.config().call_timeout(), ..ClientOptions::default() };
+    Client::with_options(&settings, options).map_err(refused)
 }
 
 /// An error of a target, as it is told. It is the hub that was not let in: whoever asked the hub has proved who they are.

@@ -37,8 +37,7 @@ pub(crate) async fn job_of(state: &OmaState, context_id: &str, own: &[&str]) -> 
             ..JobFilter::default()
         };
         let jobs = state.store().list_jobs(&filter).await?.jobs;
-        let is_own =
-            |job: &JobRow| own.iter().any(|own| job.id == *own || job.external_job_id.as_deref() == Some(own));
+        let is_own = |job: &JobRow| own.iter().any(|own| job.id == *own || job.external_job_id.as_deref() == Some(own));
         if let Some(job) = jobs.into_iter().find(|job| !job.status.is_final() && !is_own(job)) {
             return Ok(Some(job));
         }

@@ -9,8 +9,6 @@ use time::OffsetDateTime;
 use super::probes::{ProbeResult, ProbeSpec};
 use crate::problem::Problem;
 
-/// Most health probes of one failover.
-pub const MAX_PROBES: usize = 32;
 /// How long probes are repeated when nothing is said, in seconds.
 pub const DEFAULT_PROBE_SECONDS: u32 = 300;
 /// How long a guest is given to shut down when nothing is said, in seconds.

@@ -36,7 +36,7 @@ impl<'a> VmCloud<'a> {
     /// The target a VM goes to.
     pub(super) async fn of(state: &'a OmaState, context_id: &str) -> Result<Self, StepError> {
         let vm = store::vm_replication_contexts::by_id(state.store(), context_id).await.map_err(failed)?;
-        let (client, _) = targets::client_of(state, &vm).await.map_err(failed)?;
+        let (_, client) = targets::client_of(state, &vm).await.map_err(failed)?;
         Ok(Self { state, context_id: context_id.to_owned(), client })
     }
 
@@ -78,9 +78,8 @@ impl<'a> VmCloud<'a> {
         };
         let named = self.client.list_virtual_machines(&query).await?;
         // Nobody had this name when the failover began, and no two VMs have one.
-        let is_ours = |vm: &VirtualMachine| {
-            vm.name == spec.name && vm.display_name.as_deref() == Some(&spec.display_name)
-        };
+        let is_ours =
+            |vm: &VirtualMachine| vm.name == spec.name && vm.display_name.as_deref() == Some(&spec.display_name);
         Ok(named.into_iter().find(is_ours))
     }
 
@@ -156,8 +155,8 @@ impl<'a> VmCloud<'a> {
     pub(super) async fn destroyed(&self, vm_id: &str) -> Result<(), OmaError> {
         self.refuse_with_replicas(vm_id).await?;
         let policy = WaitPolicy::with_deadline(self.state.config().job_deadline());
-        let expunging = pursued_without_trace(&self.client, policy, &Destruction { cloud: self, vm_id, expunge: true });
-        match expunging.await {
+        let change = Destruction { cloud: self, vm_id, expunge: true };
+        match pursued_without_trace(&self.client, policy, &change).await {
             Err(OmaError::Cloud(error)) if error.kind() == FailureKind::Forbidden => {
                 tracing::warn!(vm_id, "this account may not expunge: the cloud erases the VM after its own delay");
                 let change = Destruction { cloud: self, vm_id, expunge: false };
@@ -242,9 +241,7 @@ impl Change for Power<'_> {
             {
                 Ok(Some(None))
             }
-            None => {
-                Err(CloudstackError::Missing { what: "virtual machine", id: self.vm_id.to_owned() }.into())
-            }
+            None => Err(CloudstackError::Missing { what: "virtual machine", id: self.vm_id.to_owned() }.into()),
             // A VM that could not be made does not run.
             Some(vm) if vm.state == VmState::Error && self.to == VmState::Stopped => Ok(Some(Some(vm))),
             Some(vm) => Ok((vm.state == self.to).then_some(Some(vm))),

@@ -40,7 +40,13 @@ pub static ROLLBACK: Saga<OmaState> = Saga {
     job_type: "failover_rollback",
     steps: &[
         Step::check("validate", |state, context| {
-            Box::pin(validate(state, context, FailoverType::Live, FailoverStatus::Reverting, "taking the failover back"))
+            Box::pin(validate(
+                state,
+                context,
+                FailoverType::Live,
+                FailoverStatus::Reverting,
+                "taking the failover back",
+            ))
         }),
         Step::retried("stop", |state, context| Box::pin(stop(state, context, Stopping::AsAsked))),
         Step::retried("detach", |state, context| Box::pin(detach(state, context))),
@@ -103,8 +109,13 @@ async fn validate(
     let ended = ended_of(&row)?;
     let was_whole = *row.status != FailoverStatus::Failed;
     if of_type == FailoverType::Test && was_whole && ended.snapshots.len() != ended.volumes.len() {
-        return Err(defect(format!("{} has {} snapshots of {} volumes", row.job_id, ended.snapshots.len(), ended.volumes.len()))
-            .remedy("nothing was changed; look at the volumes in CloudStack"));
+        return Err(defect(format!(
+            "{} has {} snapshots of {} volumes",
+            row.job_id,
+            ended.snapshots.len(),
+            ended.volumes.len()
+        ))
+        .remedy("nothing was changed; look at the volumes in CloudStack"));
     }
     failover_jobs::set_status(state.store(), &params.job_id, to, doing).await.map_err(failed)?;
     output(&ended)
@@ -213,11 +224,7 @@ async fn settle_rollback(state: &OmaState, context: &StepContext) -> StepResult 
     settle(state, context, standing).await
 }
 
-async fn settle(
-    state: &OmaState,
-    context: &StepContext,
-    standing: impl Fn(&EndParams) -> Standing,
-) -> StepResult {
+async fn settle(state: &OmaState, context: &StepContext, standing: impl Fn(&EndParams) -> Standing) -> StepResult {
     let params: EndParams = context.params()?;
     let to = standing(&params);
     failover_jobs::settle(state.store(), &params.job_id, &to, Some(context.lease())).await.map_err(failed)?;

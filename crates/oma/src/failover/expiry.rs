@@ -31,7 +31,9 @@ pub(crate) async fn run(state: OmaState, shutdown: CancellationToken) {
         };
         for row in expired {
             match cleanup(&state, &row.job_id).await {
-                Ok(accepted) => tracing::info!(failover = row.job_id, job = accepted.tracking_id, "the test's time is over"),
+                Ok(accepted) => {
+                    tracing::info!(failover = row.job_id, job = accepted.tracking_id, "the test's time is over")
+                }
                 // Somebody works on the VM: the next look tries again.
                 Err(error) => tracing::debug!(failover = row.job_id, %error, "the test cannot be put back yet"),
             }

@@ -40,11 +40,7 @@ fn is_past_pivot(view: &JobView) -> bool {
 }
 
 /// Where the VM stands after a failover that did not come about; none when it never left its place.
-async fn context_after(
-    state: &OmaState,
-    params: &Params,
-    view: &JobView,
-) -> Result<Option<ContextStatus>, StepError> {
+async fn context_after(state: &OmaState, params: &Params, view: &JobView) -> Result<Option<ContextStatus>, StepError> {
     let vm = vm_replication_contexts::by_id(state.store(), &params.vm_context_id).await.map_err(failed)?;
     let was_undone = view.steps.iter().all(|step| {
         matches!(step.status, StepStatus::Pending | StepStatus::Skipped | StepStatus::Undone)
@@ -55,9 +51,8 @@ async fn context_after(
         return Ok(Some(ContextStatus::CleanupRequired));
     }
     let disks = vm_disks::of_context(state.store(), &params.vm_context_id).await.map_err(failed)?;
-    let is_whole = disks
-        .iter()
-        .all(|disk| *disk.sync_status == DiskSyncStatus::Completed && disk.disk_change_id.is_some());
+    let is_whole =
+        disks.iter().all(|disk| *disk.sync_status == DiskSyncStatus::Completed && disk.disk_change_id.is_some());
     Ok(match (*vm.current_status, is_whole) {
         (ContextStatus::CleanupRequired, true) => Some(ContextStatus::ReadyForFailover),
         (ContextStatus::CleanupRequired | ContextStatus::ReadyForFailover, false) => Some(ContextStatus::Discovered),

@@ -110,7 +110,8 @@ pub(super) fn custom(id: &str) -> ServiceOffering {
 }
 
 pub(super) fn template(id: &str, size_bytes: u64) -> Template {
-    let row = json!({ "id": id, "name": id, "zoneid": "zone-1", "isready": true, "hypervisor": "KVM", "size": size_bytes });
+    let row =
+        json!({ "id": id, "name": id, "zoneid": "zone-1", "isready": true, "hypervisor": "KVM", "size": size_bytes });
     from_value(row).unwrap()
 }
 

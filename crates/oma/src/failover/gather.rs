@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use api::Problem;
 use api::oma::failovers::StartFailover;
-use api::vma::SourceNic;
 use cloudstack::{Client, CloudstackError, NetworkQuery, OfferingQuery, TemplateFilter, TemplateQuery, VmQuery};
 use model::FailureKind;
 use model::status::{LinuxState, OperationMode, VolumeState};
@@ -16,15 +15,12 @@ use store::{device_mappings, failover_jobs, network_mappings, ossea_volumes};
 use super::conversion;
 use super::facts::{DiskFacts, Facts, TargetFacts, VmFacts, VolumeFacts};
 use crate::error::OmaError;
-use crate::networks::map::TargetNetworks;
+use crate::networks::map::{NicMapping, TargetNetworks};
+use crate::networks::source_nics;
 use crate::state::OmaState;
 use crate::{targets, unfinished};
 
-/// How vCenter says that a VM is on.
-const POWERED_ON: &str = "poweredOn";
-
-/// Gathers the facts of a VM; `own` (ids of jobs) does not count as running. Whether vCenter is asked for the power
-/// state depends on the agent.
+/// Gathers the facts of a VM; `own` (ids of jobs) does not count as running.
 pub(super) async fn gather(
     state: &OmaState,
     vm_context_id: &str,
@@ -47,7 +43,7 @@ pub(super) async fn gather(
         running_job: running.filter(is_other),
         held_by: held_by.filter(is_other),
         disks,
-        mappings: network_mappings::of_context(store, &vm.context_id).await?,
+        mappings: network_mappings::of_context(store, &vm.context_id).await?.iter().map(NicMapping::from).collect(),
         target: target(state, &vm, request).await?,
         conversion_tool: conversion::find_tool(),
         vm: vm_facts(state, &vm)?,
@@ -61,10 +57,6 @@ fn device_key(row: &VmDisk) -> (u64, String) {
 }
 
 fn vm_facts(state: &OmaState, vm: &VmContext) -> Result<VmFacts, OmaError> {
-    let nics: Vec<SourceNic> = serde_json::from_value(vm.networks.clone()).map_err(|error| OmaError::Invalid {
-        what: "the stored network cards",
-        reason: format!("{error}; refresh the VM: migratekit vm discover && migratekit vm add {}", vm.vm_name),
-    })?;
     Ok(VmFacts {
         context_id: vm.context_id.clone(),
         name: vm.vm_name.clone(),
@@ -76,14 +68,9 @@ fn vm_facts(state: &OmaState, vm: &VmContext) -> Result<VmFacts, OmaError> {
         cpu_count: u32::try_from(*vm.cpu_count).unwrap_or(u32::MAX),
         memory_mib: *vm.memory_mb,
         power_state: vm.power_state.clone(),
-        nics,
+        nics: source_nics(vm)?,
         agent_connected: vm.enrollment_id.as_deref().is_some_and(|agent| state.agents().is_connected(agent)),
     })
-}
-
-/// Whether a VM was on when it was last seen.
-pub(super) fn is_on(power_state: &str) -> bool {
-    power_state == POWERED_ON
 }
 
 async fn disk_facts(state: &OmaState, row: VmDisk) -> Result<DiskFacts, OmaError> {
@@ -127,7 +114,7 @@ async fn target(
     vm: &VmContext,
     request: &StartFailover,
 ) -> Result<Result<TargetFacts, Problem>, OmaError> {
-    let (client, config) = match targets::client_of(state, vm).await {
+    let (config, client) = match targets::client_of(state, vm).await {
         Ok(found) => found,
         Err(error) => return Ok(Err(error.into_problem())),
     };

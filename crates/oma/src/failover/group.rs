@@ -9,6 +9,7 @@ use api::Problem;
 use api::oma::failovers::{FailoverPlan, GroupVerdict, MemberVerdict, StartFailover};
 use api::oma::probes::ProbeResult;
 use api::oma::replications::Accepted;
+use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 use joblog::{JobFilter, JobRecord, JobRow, JobStore, NewJob, Saga, Step, StepContext, StepError, StepResult, output};
 use model::FailureKind;
@@ -155,10 +156,11 @@ async fn blockers(state: &OmaState, members: &[Member], request: &StartFailover)
     let mut all = Vec::new();
     for member in members {
         let plan = start::dry_run(state, &member.request(request)).await?;
-        all.extend(plan.blockers.into_iter().map(|problem| Problem {
-            detail: format!("{}: {}", member.vm_name, problem.detail),
-            ..problem
-        }));
+        all.extend(
+            plan.blockers
+                .into_iter()
+                .map(|problem| Problem { detail: format!("{}: {}", member.vm_name, problem.detail), ..problem }),
+        );
     }
     Ok(merged("the group", all))
 }
@@ -184,7 +186,10 @@ async fn run_members(state: &OmaState, context: &StepContext) -> StepResult {
             verdicts.extend(order.iter().map(|member| member.verdict(None, false, skipped.clone())));
             continue;
         }
-        let running = order.iter().map(|member| run_member(state, context, &params, member));
+        let mut running: Vec<BoxFuture<'_, Result<MemberVerdict, StepError>>> = Vec::with_capacity(order.len());
+        for member in order {
+            running.push(Box::pin(run_member(state, context, &params, member)));
+        }
         let ended: Vec<Result<MemberVerdict, StepError>> = stream::iter(running).buffered(at_once).collect().await;
         for verdict in ended {
             verdicts.push(verdict?);
@@ -237,8 +242,11 @@ async fn judged(state: &OmaState, job: &JobRow, job_id: &str) -> Result<(bool, S
         Some(results) => serde_json::from_value(results).map_err(|error| defect(error.to_string()))?,
         None => Vec::new(),
     };
-    let failed_probes: Vec<String> =
-        probes.iter().filter(|probe| !probe.passed).map(|probe| format!("{}: {}", probe.probe, probe.message)).collect();
+    let failed_probes: Vec<String> = probes
+        .iter()
+        .filter(|probe| !probe.passed)
+        .map(|probe| format!("{}: {}", probe.probe, probe.message))
+        .collect();
     Ok(match (failed_probes.is_empty(), probes.len()) {
         (true, 0) => (true, "runs".to_owned()),
         (true, count) => (true, format!("runs, {count} probes passed")),
@@ -284,11 +292,10 @@ pub(crate) async fn is_group(state: &OmaState, job_id: &str) -> Result<Option<Jo
 /// # Errors
 /// The group's failover is under way, or was a live one.
 pub(crate) async fn cleanup(state: &OmaState, job: &JobRow) -> Result<Accepted, OmaError> {
-    let params: Params = serde_json::from_value(job.params.clone()).map_err(|error| OmaError::Invalid {
-        what: "the group's job",
-        reason: error.to_string(),
-    })?;
-    let conflict = |detail: String, remedy: &str| Err(Problem::new(FailureKind::Conflict, detail).remedy(remedy).into());
+    let params: Params = serde_json::from_value(job.params.clone())
+        .map_err(|error| OmaError::Invalid { what: "the group's job", reason: error.to_string() })?;
+    let conflict =
+        |detail: String, remedy: &str| Err(Problem::new(FailureKind::Conflict, detail).remedy(remedy).into());
     if params.request.failover_type != FailoverType::Test {
         return conflict(format!("{} is a live failover", params.job_id), "take its members back one by one");
     }

@@ -67,8 +67,6 @@ pub(crate) struct Decided {
     pub(crate) converts: bool,
     /// Why, or why not.
     pub(crate) conversion_reason: String,
-    /// The source's power state when it was looked at.
-    pub(crate) source_power_state: String,
 }
 
 /// The parameters of a job that ends a failover: cleanup, rollback, commit.

@@ -61,13 +61,7 @@ pub(super) async fn plan(
 }
 
 /// What a step would change, in the order it is sent.
-fn calls_of(
-    step: &str,
-    facts: &Facts,
-    params: &Params,
-    decision: &Decision,
-    vm: &DestinationVm,
-) -> Vec<PlannedCall> {
+fn calls_of(step: &str, facts: &Facts, params: &Params, decision: &Decision, vm: &DestinationVm) -> Vec<PlannedCall> {
     let vm_id = vm.custom_id.as_deref().unwrap_or(VM_ID);
     let of_disks = |call: &dyn Fn(&api::oma::failovers::DestinationDisk) -> ApiCall| -> Vec<PlannedCall> {
         vm.disks.iter().map(|disk| to_cloudstack(call(disk))).collect()

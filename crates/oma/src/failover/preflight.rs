@@ -1,7 +1,8 @@
 //! Every reason why a failover cannot begin, at once, and what is worth knowing before it does. Pure.
 
 use api::Problem;
-use api::oma::failovers::{ConversionPolicy, MAX_PROBES, PowerOff, StartFailover};
+use api::oma::failovers::{ConversionPolicy, PowerOff, StartFailover};
+use api::oma::probes::MAX_PROBES;
 use model::FailureKind;
 use model::status::{ContextStatus, DiskSyncStatus, FailoverType, Firmware};
 

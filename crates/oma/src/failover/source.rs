@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use api::oma::failovers::PowerOff;
 use api::oma::replications::RequestedType;
-use api::vma::{PowerOffHow, PowerOffRequest, PowerOnRequest, VmRequest, VmaClient};
+use api::vma::{PowerOffRequest, PowerOnRequest, ShutdownKind, VmRequest, VmaClient};
 use joblog::{StepContext, StepError, StepResult, output};
 use model::FailureKind;
 use model::status::JobStatus;
@@ -46,7 +46,7 @@ pub(super) async fn power_off(state: &OmaState, context: &StepContext) -> StepRe
     // Known before it is asked for, so that the undo switches on what may have been switched off.
     context.checkpoint(&SwitchedOff { by_us: true }).await?;
     tracing::info!(vm = source.vm.vm_name, "asking the guest to shut down");
-    match (source.switch_off(PowerOffHow::GuestShutdown).await, params.request.power_off_source) {
+    match (source.switch_off(ShutdownKind::GuestShutdown).await, params.request.power_off_source) {
         // A guest without tools cannot be asked.
         (Err(error), PowerOff::Forced) if !error.kind.is_transient() => {
             tracing::warn!(vm = source.vm.vm_name, "the guest cannot be asked: {error}");
@@ -63,7 +63,7 @@ pub(super) async fn power_off(state: &OmaState, context: &StepContext) -> StepRe
             }
         }
     }
-    source.switch_off(PowerOffHow::Hard).await?;
+    source.switch_off(ShutdownKind::Hard).await?;
     source.until_off(context, Duration::from_secs(params.shutdown_seconds().into())).await?;
     output(&SwitchedOff { by_us: true })
 }
@@ -107,12 +107,9 @@ impl Source {
         Ok(now.power_state == POWERED_OFF)
     }
 
-    async fn switch_off(&self, how: PowerOffHow) -> Result<(), StepError> {
-        let request = PowerOffRequest {
-            vcenter: self.vcenter.clone(),
-            instance_uuid: self.vm.vmware_vm_id.clone(),
-            how,
-        };
+    async fn switch_off(&self, how: ShutdownKind) -> Result<(), StepError> {
+        let request =
+            PowerOffRequest { vcenter: self.vcenter.clone(), instance_uuid: self.vm.vmware_vm_id.clone(), how };
         self.agent.power_off(&self.vm.vmware_moref, &request).await.map(|_| ()).map_err(failed)
     }
 
@@ -185,7 +182,10 @@ pub(super) async fn final_sync(state: &OmaState, context: &StepContext) -> StepR
         return output(&Some(sync));
     }
     let why = job.error.unwrap_or_else(|| StepError::new(FailureKind::Internal, "no reason is known"));
-    Err(StepError { message: format!("the final replication {} is {}: {}", sync.replication_job_id, job.status, why), ..why })
+    Err(StepError {
+        message: format!("the final replication {} is {}: {}", sync.replication_job_id, job.status, why),
+        ..why
+    })
 }
 
 async fn has_failed(state: &OmaState, tracking_id: &str) -> Result<bool, StepError> {

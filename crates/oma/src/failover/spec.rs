@@ -113,12 +113,7 @@ fn disks(facts: &Facts) -> Vec<DestinationDisk> {
 
 /// The name asked for, or one made of the source's. A test's carries the failover's last digits, because the name of a
 /// VM that was destroyed and not yet expunged stays taken.
-fn name(
-    source: &str,
-    request: &StartFailover,
-    identity: &Identity,
-    target: &TargetFacts,
-) -> Result<String, Problem> {
+fn name(source: &str, request: &StartFailover, identity: &Identity, target: &TargetFacts) -> Result<String, Problem> {
     let name = match (&request.destination_name, request.failover_type) {
         (Some(name), _) => name.clone(),
         (None, FailoverType::Live) => source.to_owned(),

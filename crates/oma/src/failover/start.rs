@@ -55,13 +55,13 @@ fn vm_of(request: &StartFailover) -> Result<&str, OmaError> {
 }
 
 /// A failover that is a part of a group's, with ids chosen before.
-pub(super) struct Child<'a> {
+pub(crate) struct Child<'a> {
     /// The group's job.
-    pub(super) parent: &'a JobRow,
+    pub(crate) parent: &'a JobRow,
     /// The id the failover's job will have.
-    pub(super) tracking_id: &'a str,
+    pub(crate) tracking_id: &'a str,
     /// `failover-…`.
-    pub(super) job_id: &'a str,
+    pub(crate) job_id: &'a str,
 }
 
 /// Begins a failover.

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use api::oma::failovers::SafetySnapshot;
 use api::oma::probes::ProbeResult;
+use api::volume::DiscardRoot;
 use cloudstack::Trace;
 use joblog::{StepContext, StepError, StepResult, output};
 use model::FailureKind;
 use model::status::{FailoverStatus, LinuxState, OperationMode};
 use serde::{Deserialize, Serialize};
 use store::failover_jobs::{self, Learnt};
-use store::{vm_disks, vm_replication_contexts};
+use store::vm_disks;
 
 use super::cloud::VmCloud;
 use super::params::{Decided, Params};
@@ -52,7 +53,6 @@ pub(super) async fn validate(state: &OmaState, context: &StepContext) -> StepRes
                 vm,
                 converts: decision.conversion.converts,
                 conversion_reason: decision.conversion.reason,
-                source_power_state: facts.vm.power_state,
             })
         }
     }
@@ -129,11 +129,7 @@ pub(super) async fn undo_convert(state: &OmaState, context: &StepContext) -> Res
 }
 
 /// Reverts volumes the hub holds: detached, reverted, attached again.
-async fn put_back_here(
-    state: &OmaState,
-    context: &StepContext,
-    taken: &[SafetySnapshot],
-) -> Result<(), StepError> {
+async fn put_back_here(state: &OmaState, context: &StepContext, taken: &[SafetySnapshot]) -> Result<(), StepError> {
     let uuids: Vec<String> = taken.iter().map(|snapshot| snapshot.volume_uuid.clone()).collect();
     volumes::detached(state, context, &uuids, Holder::Hub).await?;
     volumes::reverted(state, context, taken).await?;
@@ -182,11 +178,14 @@ pub(super) async fn undo_create_vm(state: &OmaState, context: &StepContext) -> R
 pub(super) async fn discard_root(state: &OmaState, context: &StepContext) -> StepResult {
     let (params, made) = (context.params::<Params>()?, made(context)?);
     let key = format!("{}:{}:{}:discard-root", context.job_id(), context.step_name(), context.attempt());
-    let proof = api::volume::DiscardRoot { vm_context_id: params.vm_context_id, job_id: params.job_id };
+    let proof =
+        DiscardRoot { vm_context_id: Some(params.vm_context_id), job_id: Some(params.job_id), ossea_config_id: None };
     let (vm_id, proof) = (&made.vm_id, &proof);
-    crate::operations::until_done(state, &key, |key| async move {
-        state.volumes().discard_root(vm_id, proof, &key).await
-    })
+    crate::operations::until_done(
+        state,
+        &key,
+        |key| async move { state.volumes().discard_root(vm_id, proof, &key).await },
+    )
     .await?;
     output(&())
 }
@@ -298,10 +297,4 @@ pub(super) fn decided(context: &StepContext) -> Result<Decided, StepError> {
 /// The VM that was made.
 pub(super) fn made(context: &StepContext) -> Result<Made, StepError> {
     context.output("create_vm")
-}
-
-/// The name of a failover's VM, for people.
-pub(super) async fn vm_name(state: &OmaState, vm_context_id: &str) -> Result<String, StepError> {
-    let vm = vm_replication_contexts::by_id(state.store(), vm_context_id).await.map_err(failed)?;
-    Ok(vm.vm_name)
 }

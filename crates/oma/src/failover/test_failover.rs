@@ -69,7 +69,7 @@ async fn settle(state: &OmaState, context: &StepContext) -> StepResult {
         // A repeat does not give it more time.
         if row.expires_at.is_none() {
             let lasts = Duration::seconds(i64::try_from(seconds).unwrap_or(i64::MAX));
-            let ends = context.now().checked_add(lasts).map(store::Timestamp);
+            let ends = context.now().checked_add(lasts).map(store::Timestamp::from);
             let learnt = Learnt { expires_at: ends, ..Learnt::default() };
             failover_jobs::record(state.store(), &params.job_id, &learnt).await.map_err(failed)?;
         }

@@ -3,7 +3,7 @@
 //! Every function looks first, so that a step or an undo may be begun again anywhere.
 
 use api::oma::failovers::{DestinationVm, SafetySnapshot};
-use api::volume::{AttachVolume, TakeSnapshot, VolumeView};
+use api::volume::{AttachRoot, AttachVolume, SnapshotVolume, VolumeView};
 use joblog::{StepContext, StepError};
 use model::FailureKind;
 use model::status::{DiskSyncStatus, LinuxState, OperationMode};
@@ -32,13 +32,13 @@ pub(super) async fn snapshotted(
         let row = rows.iter().find(|row| row.disk_id == disk.disk_id);
         let row = row.ok_or_else(|| defect(format!("{} has no row", disk.disk_id)))?;
         let committed = row.disk_change_id.as_ref().filter(|_| *row.sync_status == DiskSyncStatus::Completed);
-        let change_id = committed.map(ToString::to_string).ok_or_else(|| {
+        let change_id = committed.map(|id| id.0.to_string()).ok_or_else(|| {
             StepError::new(FailureKind::Conflict, format!("the replica of {} is not complete", disk.disk_id))
                 .remedy("replicate to the end first; nothing was changed in the target")
         })?;
-        let request = TakeSnapshot {
+        let request = SnapshotVolume {
             name: format!("{}-{}", params.job_id, disk.disk_id),
-            vm_context_id: params.vm_context_id.clone(),
+            vm_context_id: Some(params.vm_context_id.clone()),
             job_id: params.job_id.clone(),
         };
         let uuid = &disk.volume_uuid;
@@ -147,7 +147,8 @@ pub(super) async fn attached(
         }
         until_done(state, &key(context, uuid, "attach-to-vm"), |key| async move {
             if disk.device_id == 0 {
-                return state.volumes().attach_root(uuid, vm_id, &key).await;
+                let to = AttachRoot { vm_id: vm_id.to_owned() };
+                return state.volumes().attach_root(uuid, &to, &key).await;
             }
             let to = AttachVolume { vm_id: Some(vm_id.to_owned()), device_id: Some(disk.device_id) };
             state.volumes().attach(uuid, &to, &key).await
@@ -179,9 +180,7 @@ pub(super) async fn reverted(
 pub(super) async fn reattached(state: &OmaState, context: &StepContext, volumes: &[String]) -> Result<(), StepError> {
     for uuid in volumes {
         match state.volumes().device(uuid).await {
-            Ok(device)
-                if device.operation_mode == OperationMode::Oma && device.linux_state == LinuxState::Present =>
-            {
+            Ok(device) if device.operation_mode == OperationMode::Oma && device.linux_state == LinuxState::Present => {
                 continue;
             }
             Err(error) if error.kind() != FailureKind::NotFound => return Err(failed(error)),
@@ -200,9 +199,10 @@ pub(super) async fn reattached(state: &OmaState, context: &StepContext, volumes:
 /// Takes up again what the reverted volumes are equal to.
 pub(super) async fn trusted_again(state: &OmaState, taken: &[SafetySnapshot]) -> Result<(), StepError> {
     let restored = taken.iter().map(|snapshot| {
-        let change_id = snapshot.change_id.parse().map_err(|error| {
-            defect(format!("the change id of {} cannot be read: {error}", snapshot.disk_id))
-        })?;
+        let change_id = snapshot
+            .change_id
+            .parse()
+            .map_err(|error| defect(format!("the change id of {} cannot be read: {error}", snapshot.disk_id)))?;
         Ok(Restored { volume_uuid: snapshot.volume_uuid.clone(), change_id })
     });
     let restored = restored.collect::<Result<Vec<_>, StepError>>()?;

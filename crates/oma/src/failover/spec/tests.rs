@@ -41,7 +41,8 @@ fn a_test_has_a_name_of_its_own_and_new_addresses() {
 #[test]
 fn a_name_that_is_taken_or_illegal_is_refused() {
     let named = |name: &str| StartFailover { destination_name: Some(name.to_owned()), ..request(FailoverType::Live) };
-    for (name, part) in [("WEB10", "already"), ("web_1", "cannot be the name"), ("web1.example", "cannot be the name")] {
+    for (name, part) in [("WEB10", "already"), ("web_1", "cannot be the name"), ("web1.example", "cannot be the name")]
+    {
         let problems = spec(&facts(), &named(name), &conversion(), &identity()).unwrap_err();
         assert!(problems.len() == 1 && problems[0].detail.contains(part), "{name}: {problems:?}");
     }
