@@ -6,5 +6,6 @@ pub mod credentials;
 pub mod discovery;
 pub mod events;
 pub mod jobs;
+pub mod probes;
 pub mod replications;
 pub mod targets;

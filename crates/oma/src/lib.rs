@@ -17,6 +17,7 @@ pub mod origin;
 pub mod router;
 pub mod state;
 
+mod failover;
 mod failure;
 mod inventory;
 mod operations;
