@@ -36,7 +36,40 @@ pub struct AttachVolume {
     pub device_id: Option<u32>,
 }
 
-/// An operation on a volume: accepted, under way or ended.
+/// Asks to attach a volume as the root of a VM that is stopped, has none, and is not the hub's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AttachRoot {
+    /// The VM.
+    pub vm_id: String,
+}
+
+/// Asks for a volume_snapshot of a volume. A volume has at most one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SnapshotVolume {
+    /// What its name in CloudStack begins with.
+    pub name: String,
+    /// The VM context it is made for; must be the volume's own when given.
+    #[serde(default)]
+    pub vm_context_id: Option<String>,
+    /// The job it is made for: the value of its job tag.
+    pub job_id: String,
+}
+
+/// Asks to remove the root a VM of ours was made with: its template's, which was never started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct DiscardRoot {
+    /// The VM context the VM must be tagged with, when given.
+    #[serde(default)]
+    pub vm_context_id: Option<String>,
+    /// The job the VM must be tagged with, when given.
+    #[serde(default)]
+    pub job_id: Option<String>,
+    /// The target the VM is in; when absent that of the context's volumes, else the active one.
+    #[serde(default)]
+    pub ossea_config_id: Option<String>,
+}
+
+/// An operation on a volume or on a VM's root: accepted, under way or ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct OperationView {
     /// Row id.
@@ -50,6 +83,9 @@ pub struct OperationView {
     pub volume_id: Option<String>,
     /// The VM it concerns.
     pub vm_id: Option<String>,
+    /// CloudStack's uuid of the volume_snapshot it was about, once it has completed.
+    #[serde(default)]
+    pub snapshot_id: Option<String>,
     /// Why it failed.
     pub error: Option<Problem>,
     /// The job in the JobLog.
@@ -208,6 +244,102 @@ impl VolumeClient {
         self.client.delete_once(&format!("/api/v1/volumes/{volume_uuid}"), key).await
     }
 
+    /// Asks to attach a volume as the root of a VM.
+    ///
+    /// # Errors
+    /// The daemon's problem, or no answer.
+    pub async fn attach_root(
+        &self,
+        volume_uuid: &str,
+        to: &AttachRoot,
+        key: &str,
+    ) -> Result<OperationView, ClientError> {
+        self.client.post_once(&format!("/api/v1/volumes/{volume_uuid}/attach-root"), to, key).await
+    }
+
+    /// Asks for a volume_snapshot; the ended operation names it.
+    ///
+    /// # Errors
+    /// The daemon's problem, or no answer.
+    pub async fn snapshot(
+        &self,
+        volume_uuid: &str,
+        snapshot: &SnapshotVolume,
+        key: &str,
+    ) -> Result<OperationView, ClientError> {
+        self.client.post_once(&format!("/api/v1/volumes/{volume_uuid}/snapshots"), snapshot, key).await
+    }
+
+    /// Asks to bring a volume back to a volume_snapshot; it must be attached to nothing.
+    ///
+    /// # Errors
+    /// The daemon's problem, or no answer.
+    pub async fn revert_snapshot(
+        &self,
+        volume_uuid: &str,
+        snapshot_id: &str,
+        key: &str,
+    ) -> Result<OperationView, ClientError> {
+        let path = format!("/api/v1/volumes/{volume_uuid}/snapshots/{snapshot_id}/revert");
+        self.client.post_once(&path, &(), key).await
+    }
+
+    /// Asks to delete a volume_snapshot of a volume; one that is gone is no error.
+    ///
+    /// # Errors
+    /// The daemon's problem, or no answer.
+    pub async fn delete_snapshot(
+        &self,
+        volume_uuid: &str,
+        snapshot_id: &str,
+        key: &str,
+    ) -> Result<OperationView, ClientError> {
+        self.client.delete_once(&format!("/api/v1/volumes/{volume_uuid}/snapshots/{snapshot_id}"), key).await
+    }
+
+    /// Asks to remove the template's root of a VM of ours that never ran.
+    ///
+    /// # Errors
+    /// The daemon's problem, or no answer.
+    pub async fn discard_root(
+        &self,
+        vm_id: &str,
+        proof: &DiscardRoot,
+        key: &str,
+    ) -> Result<OperationView, ClientError> {
+        self.client.post_once(&format!("/api/v1/vms/{vm_id}/discard-root"), proof, key).await
+    }
+
+    /// Asks to delete a volume that carries our tag and belongs to nothing; in the active target when none is named.
+    ///
+    /// # Errors
+    /// The daemon's problem, or no answer.
+    pub async fn delete_stray(
+        &self,
+        volume_uuid: &str,
+        ossea_config_id: Option<&str>,
+        key: &str,
+    ) -> Result<OperationView, ClientError> {
+        let query = target_query(ossea_config_id);
+        self.client.delete_once(&format!("/api/v1/strays/{volume_uuid}{query}"), key).await
+    }
+
+    /// Asks to delete a volume_snapshot that carries our tag and that no row names; in the active target when none is
+    /// named.
+    ///
+    /// # Errors
+    /// The daemon's problem, or no answer.
+    pub async fn delete_stray_snapshot(
+        &self,
+        volume_uuid: &str,
+        snapshot_id: &str,
+        ossea_config_id: Option<&str>,
+        key: &str,
+    ) -> Result<OperationView, ClientError> {
+        let query = target_query(ossea_config_id);
+        self.client.delete_once(&format!("/api/v1/strays/{volume_uuid}/snapshots/{snapshot_id}{query}"), key).await
+    }
+
     /// Where a volume is on the daemon's machine.
     ///
     /// # Errors
@@ -239,4 +371,9 @@ impl VolumeClient {
     pub async fn close_export(&self, export_name: &str) -> Result<(), ClientError> {
         self.client.delete(&format!("/api/v1/exports/{export_name}")).await
     }
+}
+
+/// The target as a query; its ids are letters, digits and hyphens.
+fn target_query(ossea_config_id: Option<&str>) -> String {
+    ossea_config_id.map(|id| format!("?ossea_config_id={id}")).unwrap_or_default()
 }
