@@ -1,10 +1,12 @@
 //! A change made by an asynchronous job, so that it happens once however often it is begun again.
 //!
 //! Look first; if it has not happened, submit and keep the job's id before anything else; wait; look again. What the
-//! job says matters only when the change cannot be seen: a failed or lost job may have made it. Where the trace is kept
-//! is the caller's affair.
+//! job says matters only when the change cannot be seen: a failed or lost job may have made it. Lists may lag behind, so
+//! a change that no successful job vouches for is believed only when it is seen twice. Where the trace is kept is the
+//! caller's affair.
 
 use std::future::Future;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,8 @@ use crate::error::CloudstackError;
 
 /// How often a change is submitted anew within one pursuit because the server lost its job.
 const MAX_SUBMISSIONS: u32 = 3;
+/// Pause before a change that no job vouches for is looked at again.
+const SECOND_LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// What is known of a change. Whoever begins again after a crash passes the one that was kept last.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +93,7 @@ where
             None => None,
         };
         trace.job_succeeded |= trace.job_id.is_some() && trouble.is_none();
-        if let Some(found) = change.look(&trace).await.map_err(PursuitError::Change)? {
+        if let Some(found) = seen(change, &trace).await.map_err(PursuitError::Change)? {
             return Ok((found, trace));
         }
         match (trouble, trace.job_id.take()) {
@@ -106,6 +110,16 @@ where
         }
     }
     Err(failed(CloudstackError::JobsLost { submissions: MAX_SUBMISSIONS }))
+}
+
+/// What can be seen of the change.
+async fn seen<C: Change>(change: &C, trace: &Trace) -> Result<Option<C::Found>, C::Error> {
+    let found = change.look(trace).await?;
+    if found.is_none() || trace.job_succeeded {
+        return Ok(found);
+    }
+    tokio::time::sleep(SECOND_LOOK_PAUSE).await;
+    change.look(trace).await
 }
 
 /// Asks for the change and keeps what is needed to wait for it.

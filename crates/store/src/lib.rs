@@ -30,6 +30,7 @@ pub mod ossea_configs;
 pub mod ossea_volumes;
 pub mod volume_operation_history;
 pub mod volume_operations;
+pub mod volume_snapshots;
 
 // The job log: `Store` is a `joblog::JobStore`.
 mod job_steps;

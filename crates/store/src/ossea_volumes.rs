@@ -153,7 +153,7 @@ pub async fn by_volume_id(store: &Store, volume_id: &str) -> Result<OsseaVolume,
     get(store.connection(), volume_id).await
 }
 
-async fn get(connection: &impl ConnectionTrait, volume_id: &str) -> Result<OsseaVolume, StoreError> {
+pub(crate) async fn get(connection: &impl ConnectionTrait, volume_id: &str) -> Result<OsseaVolume, StoreError> {
     let query = Entity::find().filter(Column::VolumeId.eq(volume_id));
     let row = query.one(connection).await.map_err(while_doing("read a volume"))?;
     row.ok_or_else(|| StoreError::not_found(WHAT, volume_id))

@@ -2,7 +2,7 @@
 
 use model::ChangeId;
 use model::status::DiskSyncStatus;
-use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::sea_query::{Expr, ExprTrait, SimpleExpr};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
 
 use crate::connect::Store;
@@ -116,6 +116,25 @@ pub(crate) async fn one(
     let query = Entity::find().filter(Column::VmContextId.eq(context_id)).filter(Column::DiskId.eq(disk_id));
     let row = query.one(connection).await.map_err(while_doing("read a disk"))?;
     row.ok_or_else(|| StoreError::not_found(WHAT, disk_id))
+}
+
+/// The disks whose replica a volume is said to be.
+///
+/// # Errors
+/// The database fails.
+pub async fn replicated_by(store: &Store, volume_uuid: &str) -> Result<Vec<VmDisk>, StoreError> {
+    let query = Entity::find().filter(is_on(volume_uuid)).order_by_asc(Column::DiskId);
+    query.all(store.connection()).await.map_err(while_doing("list the disks a volume replicates"))
+}
+
+/// Whether a disk is linked to a volume, by either of its two links.
+fn is_on(volume_uuid: &str) -> SimpleExpr {
+    let rows = ossea_volumes::Entity::find()
+        .select_only()
+        .column(ossea_volumes::Column::Id)
+        .filter(ossea_volumes::Column::VolumeId.eq(volume_uuid))
+        .into_query();
+    Column::VolumeUuid.eq(volume_uuid).or(Column::OsseaVolumeId.in_subquery(rows))
 }
 
 /// Links a disk to its replica volume. Another volume than before clears the change id: it said something about that one.
@@ -318,17 +337,12 @@ pub async fn change_id_of(store: &Store, vm_path: &str, disk_id: &str) -> Result
 /// Clears the change id of the disk a volume replicates and makes its replica worth nothing: whoever begins to destroy
 /// the volume does this in the same transaction.
 pub(crate) async fn forget_replica(connection: &impl ConnectionTrait, volume_uuid: &str) -> Result<(), StoreError> {
-    let rows = ossea_volumes::Entity::find()
-        .select_only()
-        .column(ossea_volumes::Column::Id)
-        .filter(ossea_volumes::Column::VolumeId.eq(volume_uuid))
-        .into_query();
     Entity::update_many()
         .col_expr(Column::DiskChangeId, Expr::value(Option::<String>::None))
         .col_expr(Column::SyncStatus, Expr::value(Stored(DiskSyncStatus::Pending)))
         .col_expr(Column::SyncProgressPercent, Expr::value(0.0))
         .col_expr(Column::UpdatedAt, Expr::value(Timestamp::now()))
-        .filter(Column::VolumeUuid.eq(volume_uuid).or(Column::OsseaVolumeId.in_subquery(rows)))
+        .filter(is_on(volume_uuid))
         .exec(connection)
         .await
         .map(|_| ())

@@ -12,6 +12,7 @@ use runtime::http::HttpError;
 use store::StoreError;
 
 use crate::device::correlate::CorrelateError;
+use crate::ops::refusal::Refusal;
 
 /// An error of the volume daemon.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +56,9 @@ pub enum VolumeDaemonError {
     /// The device of a volume is not the one it should be.
     #[error(transparent)]
     Correlate(#[from] CorrelateError),
+    /// What was seen forbids the operation.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// The target names a zone that does not exist.
     #[error("there is no zone {zone:?} in target {target}")]
     NoZone {
@@ -202,6 +206,7 @@ impl VolumeDaemonError {
             Self::Jobs(error) => error.kind(),
             Self::Cloudstack(error) => error.kind(),
             Self::Correlate(error) => error.kind(),
+            Self::Refused(refusal) => refusal.kind(),
             Self::LimitReached { .. } => FailureKind::Exhausted,
             Self::VolumeNotVisible { .. } => FailureKind::NotFound,
             Self::JobPending { .. } | Self::NoDevice { .. } => FailureKind::Unavailable,
@@ -223,6 +228,7 @@ impl VolumeDaemonError {
             Self::Jobs(error) => return error.remedy(),
             Self::Cloudstack(error) => return error.remedy(),
             Self::Correlate(error) => return Some(error.remedy()),
+            Self::Refused(refusal) => return refusal.remedy(),
             Self::NoZone { .. } => "set the target's zone to the name or id of one that exists",
             Self::NoDiskOffering { .. } => "make a disk offering with custom size in CloudStack, or choose another",
             Self::SizeOutOfRange { .. } => {

@@ -1,6 +1,7 @@
 //! The HTTP API: routes and what they share. Every error is a problem.
 
 mod exports;
+mod failover;
 mod health;
 mod operations;
 mod volumes;
@@ -39,6 +40,13 @@ pub(crate) fn router(daemon: Arc<Daemon>, shutdown: CancellationToken) -> Router
         .route("/api/v1/volumes/{uuid}", get(volumes::one).delete(volumes::delete))
         .route("/api/v1/volumes/{uuid}/attach", post(volumes::attach))
         .route("/api/v1/volumes/{uuid}/detach", post(volumes::detach))
+        .route("/api/v1/volumes/{uuid}/attach-root", post(failover::attach_root))
+        .route("/api/v1/volumes/{uuid}/snapshots", post(failover::snapshot))
+        .route("/api/v1/volumes/{uuid}/snapshots/{snapshot_id}", delete(failover::delete_snapshot))
+        .route("/api/v1/volumes/{uuid}/snapshots/{snapshot_id}/revert", post(failover::revert))
+        .route("/api/v1/vms/{vm_id}/discard-root", post(failover::discard_root))
+        .route("/api/v1/strays/{uuid}", delete(failover::delete_stray))
+        .route("/api/v1/strays/{uuid}/snapshots/{snapshot_id}", delete(failover::delete_stray_snapshot))
         .route("/api/v1/volumes/{uuid}/device", get(volumes::device))
         .route("/api/v1/exports", post(exports::create).get(exports::list))
         .route("/api/v1/exports/{name}", delete(exports::close))

@@ -18,4 +18,5 @@ mod views;
 pub use config::VolumeDaemonConfig;
 pub use device::correlate::CorrelateError;
 pub use error::VolumeDaemonError;
+pub use ops::refusal::Refusal;
 pub use serve::{VolumeDaemon, run};

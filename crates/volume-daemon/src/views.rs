@@ -46,6 +46,8 @@ pub(crate) fn export(row: NbdExport) -> VolumeExportView {
 }
 
 pub(crate) fn operation(row: VolumeOperation) -> OperationView {
+    let snapshot_id =
+        row.response.as_ref().and_then(|response| response.get("snapshot_id")?.as_str()).map(str::to_owned);
     let error = row.error.map(|text| problem(&text).job(&row.correlation_id));
     OperationView {
         id: row.id,
@@ -53,6 +55,7 @@ pub(crate) fn operation(row: VolumeOperation) -> OperationView {
         status: *row.status,
         volume_id: row.volume_id,
         vm_id: row.vm_id,
+        snapshot_id,
         error,
         correlation_id: row.correlation_id,
         created_at: *row.created_at,

@@ -74,6 +74,17 @@ async fn what_has_happened_is_not_asked_for() {
 }
 
 #[tokio::test]
+async fn a_list_that_lags_behind_is_not_believed_at_once() {
+    let server = Scripted::start().await;
+    // As it was before somebody stopped it.
+    server.expect(LIST, [vm("Running"), vm("Stopped")]).always(LIST, vm("Running"));
+    server.expect(START, [accepted("j1")]).always(ASK, job(1, ""));
+    let (outcome, _) = pursued(&server, Trace::default()).await;
+    assert!(outcome.unwrap().submitted);
+    assert_eq!(server.asked(START).len(), 1);
+}
+
+#[tokio::test]
 async fn the_jobs_id_is_kept_and_taken_up_again() {
     let server = Scripted::start().await;
     server.expect(LIST, [vm("Stopped")]).expect(START, [accepted("j1")]);
@@ -91,7 +102,7 @@ async fn the_jobs_id_is_kept_and_taken_up_again() {
 #[tokio::test]
 async fn a_failed_job_that_did_its_work_counts() {
     let server = Scripted::start().await;
-    server.expect(LIST, [vm("Stopped"), vm("Running")]).expect(START, [accepted("j1")]);
+    server.expect(LIST, [vm("Stopped")]).always(LIST, vm("Running")).expect(START, [accepted("j1")]);
     server.expect(ASK, [job(2, r#""jobresult":{"errorcode":530,"errortext":"Unexpected exception"},"#)]);
     let (outcome, _) = pursued(&server, Trace::default()).await;
     assert!(!outcome.unwrap().job_succeeded);

@@ -254,11 +254,26 @@ impl Hub {
         SignedClient::new(&self.sim.url, "admin-KEY", "admin-SECRET")
     }
 
-    /// Records a detachment that failed although its CloudStack job goes on.
-    pub(crate) async fn record_given_up(&self, volume_uuid: &str, cloudstack_job_id: &str) {
+    /// Waits until a step of an operation's job has failed for the moment, saying `what`.
+    pub(crate) async fn stumbles(&self, operation: &OperationView, step: usize, what: &str) {
+        self.until(what, async || {
+            let job = joblog::JobStore::load(&self.store, &operation.correlation_id).await.expect("read");
+            let stumbled = job.expect("the job").steps[step].error.clone();
+            stumbled.is_some_and(|error| error.kind.is_transient() && error.message.contains(what))
+        })
+        .await;
+    }
+
+    /// Records an operation that failed although its CloudStack job goes on.
+    pub(crate) async fn record_given_up(
+        &self,
+        operation_type: OperationType,
+        volume_uuid: &str,
+        cloudstack_job_id: &str,
+    ) {
         use store::volume_operations::{Learnt, NewOperation, OperationEnd, begin, finish, record, submit};
         let operation = NewOperation {
-            operation_type: OperationType::Detach,
+            operation_type,
             volume_id: Some(volume_uuid.to_owned()),
             vm_id: None,
             request: serde_json::json!({}),

@@ -3,7 +3,7 @@
 use api::volume::AttachVolume;
 use lab::cloudstack::{FaultKind, VolumeSelector};
 use model::FailureKind;
-use model::status::{LinuxState, VolumeState};
+use model::status::{LinuxState, OperationType, VolumeState};
 
 use super::hub::{GIB, Hub, Keys, here, refusal};
 
@@ -126,14 +126,9 @@ async fn nothing_is_attached_while_a_given_up_detachment_is_pending() {
     let uuid = hub.attached_volume("disk-0").await;
     hub.sim.arm("detachVolume", FaultKind::JobStuck, 1);
     let stuck = hub.operator().ok("detachVolume", &[("id", &uuid)]).await;
-    hub.record_given_up(&uuid, stuck["jobid"].as_str().expect("a job")).await;
+    hub.record_given_up(OperationType::Detach, &uuid, stuck["jobid"].as_str().expect("a job")).await;
     let attaching = hub.api.attach(&uuid, &here(), "attach").await.expect("accepted");
-    hub.until("the refusal is recorded", async || {
-        let job = joblog::JobStore::load(&hub.store, &attaching.correlation_id).await.expect("read").expect("the job");
-        let stumbled = job.steps[0].error.as_ref();
-        stumbled.is_some_and(|error| error.kind == FailureKind::Unavailable && error.message.contains("still pending"))
-    })
-    .await;
+    hub.stumbles(&attaching, 0, "still pending").await;
     assert_eq!(hub.sim.requests("attachVolume"), 1, "nothing was asked for");
 }
 

@@ -1,14 +1,14 @@
 //! Volume operations, device mappings, targets, leases and settings, on both databases.
 
 use model::FailureKind;
-use model::status::{LinuxState, OperationMode, OperationStatus, OperationType, VolumeState};
+use model::status::{LinuxState, OperationMode, OperationStatus, OperationType, VolumeSnapshotStatus, VolumeState};
 use serde_json::json;
 use store::device_mappings::NewMapping;
 use store::ossea_volumes::HeldBy;
 use store::volume_operations::{Learnt, NewOperation, OperationEnd};
 use store::{
-    StoreError, device_mappings, leases, ossea_configs, ossea_volumes, settings, volume_operation_history as history,
-    volume_operations as operations,
+    StoreError, device_mappings, leases, ossea_configs, ossea_volumes, settings, vm_disks,
+    volume_operation_history as history, volume_operations as operations, volume_snapshots,
 };
 use time::Duration;
 use time::macros::datetime;
@@ -32,6 +32,7 @@ async fn operations(backend: &Backend) {
     a_device_is_found_again_after_the_volume_moved(&backend.database("devices").await).await;
     leases_change_hands_with_a_higher_fence(&backend.database("hands").await).await;
     targets_and_settings_are_kept(&backend.database("targets").await).await;
+    a_volume_snapshot_is_in_both_rows(&backend.database("snapshots").await).await;
 }
 
 fn create(key: &str) -> NewOperation {
@@ -157,4 +158,38 @@ async fn targets_and_settings_are_kept(database: &Database<'_>) {
     settings::put(store, "hub", json!(["two"])).await.unwrap();
     assert_eq!(settings::get(store, "hub").await.unwrap(), Some(json!(["two"])));
     store.ping().await.unwrap();
+}
+
+async fn a_volume_snapshot_is_in_both_rows(database: &Database<'_>) {
+    use VolumeSnapshotStatus::{Creating, None as Nothing, Ready, Reverting};
+    let store = &database.store;
+    let context_id = fixture::vm(store, "web").await;
+    let uuid = fixture::volumes(store, &context_id).await.remove(0);
+    let refused = volume_snapshots::set_status(store, &uuid, Reverting, None).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Transition { .. }), "{refused:?}");
+    for (to, taken, kept) in [
+        (Creating, None, None),
+        (Ready, Some("snap"), Some("snap")),
+        (Reverting, None, Some("snap")),
+        (Reverting, None, Some("snap")),
+        (Ready, None, Some("snap")),
+        (Nothing, None, None),
+    ] {
+        volume_snapshots::set_status(store, &uuid, to, taken).await.unwrap();
+        let volume = ossea_volumes::by_volume_id(store, &uuid).await.unwrap();
+        let device = device_mappings::by_volume(store, &uuid).await.unwrap();
+        assert_eq!((*volume.snapshot_status, volume.snapshot_id.as_deref()), (to, kept));
+        assert_eq!((*device.snapshot_status, device.ossea_snapshot_id.as_deref()), (to, kept));
+        assert_eq!(
+            (volume.snapshot_created_at.is_some(), device.snapshot_created_at.is_some()),
+            (kept.is_some(), kept.is_some())
+        );
+        let named = volume_snapshots::volume_of(store, "snap").await.unwrap();
+        assert_eq!(named.is_some(), kept.is_some());
+    }
+    let missing = volume_snapshots::set_status(store, "none", Creating, None).await.unwrap_err();
+    assert_eq!(missing.kind(), FailureKind::NotFound);
+    let disks = vm_disks::replicated_by(store, &uuid).await.unwrap();
+    assert_eq!((disks.len(), disks[0].volume_uuid.as_deref()), (1, Some(uuid.as_str())));
+    assert_eq!(vm_disks::replicated_by(store, "none").await.unwrap(), []);
 }

@@ -18,9 +18,9 @@ use crate::ops::{Asked, VolumeRequest, submit};
 use crate::views;
 
 /// Longest name CloudStack and the row take, in characters.
-const MAX_NAME_CHARS: usize = 255;
+pub(super) const MAX_NAME_CHARS: usize = 255;
 
-type Accepted = (StatusCode, Json<OperationView>);
+pub(super) type Accepted = (StatusCode, Json<OperationView>);
 
 #[derive(Debug, Deserialize)]
 pub(super) struct VolumesQuery {
@@ -116,12 +116,12 @@ pub(super) async fn delete(
     accept(&served, OperationType::Delete, Some(volume_uuid), None, &request, key).await
 }
 
-async fn repeated(served: &Served, key: &str) -> Result<Option<Accepted>, Problem> {
+pub(super) async fn repeated(served: &Served, key: &str) -> Result<Option<Accepted>, Problem> {
     let found = crate::ops::with_key(&served.daemon, key).await.map_err(problem)?;
     Ok(found.map(|row| (StatusCode::ACCEPTED, Json(views::operation(row)))))
 }
 
-async fn accept<R: Serialize + Sync>(
+pub(super) async fn accept<R: Serialize + Sync>(
     served: &Served,
     operation_type: OperationType,
     volume_uuid: Option<String>,

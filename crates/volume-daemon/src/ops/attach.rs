@@ -4,21 +4,22 @@ use std::path::Path;
 
 use api::volume::AttachVolume;
 use async_trait::async_trait;
-use cloudstack::{Change, CloudstackError, JobHandle, JobOutcome, Trace, Volume};
+use cloudstack::{Change, CloudstackError, JobHandle, Trace, Volume};
 use futures::future::BoxFuture;
 use joblog::{RetryPolicy, Saga, Step, StepContext, StepError, StepResult, output};
 use model::FailureKind;
 use model::id::volume_serial;
-use model::status::{LinuxState, OperationMode, OperationType, VolumeState};
+use model::status::{LinuxState, OperationMode, VolumeState};
 use serde::{Deserialize, Serialize};
 use store::device_mappings::{self, NewMapping, SeenDevice};
 use store::ossea_volumes::{self, HeldBy};
 use store::vm_disks;
 use store::volume_operations::{self, Learnt};
 
-use super::cloud_job::{ended, pursue};
+use super::cloud_job::{SECOND_LOOK_PAUSE, confirmed, ended, pursue, settled};
 use super::detach::record_detached;
-use super::submit::MAX_RECENT_OPERATIONS;
+use super::pending::refuse_pending_job;
+use super::refusal::Refusal;
 use super::{Params, begin, current_lease, finished};
 use crate::clouds::Cloud;
 use crate::daemon::Daemon;
@@ -26,9 +27,6 @@ use crate::device::correlate::{Candidate, Expected};
 use crate::device::watch::appeared;
 use crate::error::{VolumeDaemonError, step};
 use crate::own_vm::own_vm_id;
-
-/// Jobs of earlier operations looked at: a volume has one at a time, so only the latest can be pending.
-const MAX_EARLIER_JOBS: usize = 5;
 
 /// The saga.
 pub(super) static SAGA: Saga<Daemon> = Saga {
@@ -59,14 +57,14 @@ pub(crate) struct AttachRequest {
 
 /// Everything that is decided before CloudStack is asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Plan {
-    ossea_config_id: String,
-    volume_uuid: String,
-    vm_id: String,
-    mode: OperationMode,
-    device_id: Option<u32>,
-    vm_context_id: String,
-    recorded_bytes: u64,
+pub(super) struct Plan {
+    pub(super) ossea_config_id: String,
+    pub(super) volume_uuid: String,
+    pub(super) vm_id: String,
+    pub(super) mode: OperationMode,
+    pub(super) device_id: Option<u32>,
+    pub(super) vm_context_id: String,
+    pub(super) recorded_bytes: u64,
 }
 
 /// A volume that is attached now.
@@ -82,7 +80,6 @@ async fn plan(daemon: &Daemon, context: &StepContext) -> StepResult {
     let request: AttachRequest = params.request()?;
     let row = ossea_volumes::by_volume_id(&daemon.store, &request.volume_uuid).await.map_err(step)?;
     let cloud = daemon.clouds.get(Some(&row.ossea_config_id)).await.map_err(step)?;
-    let volume = cloud.volume(&row.volume_id).await.map_err(step)?;
     let own = own_vm_id(daemon, &cloud).await;
     let (vm_id, mode) = match (request.to.vm_id, own) {
         (Some(vm_id), Ok(own)) if vm_id == own => (vm_id, OperationMode::Oma),
@@ -90,7 +87,8 @@ async fn plan(daemon: &Daemon, context: &StepContext) -> StepResult {
         (Some(vm_id), _) => (vm_id, OperationMode::Failover),
         (None, own) => (own.map_err(step)?, OperationMode::Oma),
     };
-    refuse_other_holder(&volume, &vm_id).map_err(step)?;
+    let look = || async { refuse_other_holder(&cloud.volume(&row.volume_id).await?, &vm_id, request.to.device_id) };
+    confirmed(look).await.map_err(step)?;
     refuse_pending_job(daemon, &cloud, &row.volume_id).await.map_err(step)?;
     output(&Plan {
         ossea_config_id: cloud.config.id.clone(),
@@ -103,38 +101,26 @@ async fn plan(daemon: &Daemon, context: &StepContext) -> StepResult {
     })
 }
 
-fn refuse_other_holder(volume: &Volume, vm_id: &str) -> Result<(), VolumeDaemonError> {
-    match &volume.virtual_machine_id {
-        Some(holder) if holder != vm_id => {
-            Err(VolumeDaemonError::Attached { volume_uuid: volume.id.clone(), vm_id: holder.clone() })
+/// Refuses a volume that another VM holds, or this one with another device id than asked for.
+pub(super) fn refuse_other_holder(
+    volume: &Volume,
+    vm_id: &str,
+    device_id: Option<u32>,
+) -> Result<(), VolumeDaemonError> {
+    let Some(holder) = &volume.virtual_machine_id else { return Ok(()) };
+    let volume_uuid = volume.id.clone();
+    if holder != vm_id {
+        return Err(VolumeDaemonError::Attached { volume_uuid, vm_id: holder.clone() });
+    }
+    match (volume.device_id, device_id) {
+        (Some(found), Some(wanted)) if found != u64::from(wanted) => {
+            Err(Refusal::OtherDevice { volume_uuid, vm_id: holder.clone(), found, wanted }.into())
         }
         _ => Ok(()),
     }
 }
 
-/// A late detachment clears whatever attachment it finds: no job of an earlier operation may be pending, not even one
-/// that was given up.
-async fn refuse_pending_job(daemon: &Daemon, cloud: &Cloud, volume_uuid: &str) -> Result<(), VolumeDaemonError> {
-    let recent = volume_operations::list(&daemon.store, None, MAX_RECENT_OPERATIONS).await?;
-    let earlier = recent
-        .iter()
-        .filter(|row| matches!(*row.operation_type, OperationType::Detach | OperationType::Attach))
-        .filter(|row| row.volume_id.as_deref() == Some(volume_uuid))
-        .filter_map(|row| row.cloudstack_job_id.as_ref());
-    for job_id in earlier.take(MAX_EARLIER_JOBS) {
-        match cloud.client().job(job_id).await {
-            Ok(report) if report.outcome() == JobOutcome::Pending => {
-                let (volume_uuid, job_id) = (volume_uuid.to_owned(), job_id.clone());
-                return Err(VolumeDaemonError::JobPending { volume_uuid, job_id });
-            }
-            Ok(_) | Err(CloudstackError::JobForgotten { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
-async fn attach(daemon: &Daemon, context: &StepContext) -> StepResult {
+pub(super) async fn attach(daemon: &Daemon, context: &StepContext) -> StepResult {
     let plan: Plan = context.output("plan")?;
     let cloud = daemon.clouds.get(Some(&plan.ossea_config_id)).await.map_err(step)?;
     let lease = begin(daemon, context).await?;
@@ -162,9 +148,12 @@ impl Change for Attachment<'_> {
     type Error = VolumeDaemonError;
 
     async fn look(&self, _: &Trace) -> Result<Option<Volume>, VolumeDaemonError> {
-        let volume = self.cloud.volume(&self.plan.volume_uuid).await?;
-        refuse_other_holder(&volume, &self.plan.vm_id)?;
-        Ok(Some(volume).filter(Volume::is_attached))
+        let look = || async {
+            let volume = self.cloud.volume(&self.plan.volume_uuid).await?;
+            refuse_other_holder(&volume, &self.plan.vm_id, self.plan.device_id)?;
+            Ok(Some(volume).filter(Volume::is_attached))
+        };
+        confirmed(look).await
     }
 
     async fn submit(&self, _: &Trace) -> Result<Option<JobHandle>, VolumeDaemonError> {
@@ -191,20 +180,20 @@ async fn record_attached(daemon: &Daemon, plan: &Plan, volume: &Volume) -> Resul
 }
 
 /// Detaches what this operation attached, and only that.
-async fn undo_attach(daemon: &Daemon, context: &StepContext) -> Result<(), StepError> {
+pub(super) async fn undo_attach(daemon: &Daemon, context: &StepContext) -> Result<(), StepError> {
     let plan: Plan = context.output("plan")?;
     let trace: Trace = context.own_output()?.unwrap_or_default();
     if !trace.submitted {
         return Ok(());
     }
     let cloud = daemon.clouds.get(Some(&plan.ossea_config_id)).await.map_err(step)?;
-    if let Some(job_id) = &trace.job_id
-        && let Err(error @ CloudstackError::JobPending { .. }) = ended(daemon, &cloud, job_id).await
-    {
-        // It may still attach.
-        return Err(step(error));
+    settled(daemon, &cloud, &trace).await.map_err(step)?;
+    let mut volume = cloud.volume(&plan.volume_uuid).await.map_err(step)?;
+    if !volume.is_attached() {
+        // A list that lags behind would leave it attached.
+        tokio::time::sleep(SECOND_LOOK_PAUSE).await;
+        volume = cloud.volume(&plan.volume_uuid).await.map_err(step)?;
     }
-    let volume = cloud.volume(&plan.volume_uuid).await.map_err(step)?;
     if volume.virtual_machine_id.as_ref() == Some(&plan.vm_id) {
         take_back(daemon, context, &cloud, &plan).await?;
     }

@@ -3,8 +3,6 @@
 //! A root administrator chooses the volume's id before CloudStack is asked, so a repeat finds what an earlier attempt
 //! made. Other accounts find it by the id the submission answered, else by name among volumes that were never used.
 
-use std::collections::BTreeMap;
-
 use api::volume::CreateVolume;
 use async_trait::async_trait;
 use cloudstack::{
@@ -22,7 +20,7 @@ use store::volume_operations::{self, Learnt};
 use store::{ossea_volumes, vm_replication_contexts};
 
 use super::cloud_job::{ended, pursue};
-use super::{Params, begin, finished};
+use super::{Params, begin, finished, tagging};
 use crate::clouds::Cloud;
 use crate::daemon::Daemon;
 use crate::error::{VolumeDaemonError, step};
@@ -284,17 +282,7 @@ async fn put_tags(
     let cloud = daemon.clouds.get(Some(&plan.ossea_config_id)).await?;
     let present = cloud.volume(volume_uuid).await?.tags;
     let wanted = OwnedAs::Replica.tags(&plan.vm_context_id, context.job_id());
-    let missing: BTreeMap<String, String> = wanted
-        .into_iter()
-        .filter(|(key, _)| !present.iter().any(|tag| tag.key == *key))
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let handle = cloud.client().create_tags(TaggedKind::Volume, volume_uuid, &missing).await?;
-    ended(daemon, &cloud, &handle.job_id).await?;
-    Ok(())
+    tagging::put(daemon, &cloud, (TaggedKind::Volume, volume_uuid), &present, wanted).await
 }
 
 #[cfg(test)]

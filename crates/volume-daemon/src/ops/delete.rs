@@ -5,6 +5,7 @@ use model::status::VolumeState;
 use serde::{Deserialize, Serialize};
 use store::ossea_volumes;
 
+use super::cloud_job::confirmed;
 use super::{Params, VolumeRequest, begin, finished};
 use crate::daemon::Daemon;
 use crate::error::{VolumeDaemonError, step};
@@ -39,11 +40,15 @@ async fn plan(daemon: &Daemon, context: &StepContext) -> StepResult {
     let request: VolumeRequest = params.request()?;
     let row = ossea_volumes::by_volume_id(&daemon.store, &request.volume_uuid).await.map_err(step)?;
     let cloud = daemon.clouds.get(Some(&row.ossea_config_id)).await.map_err(step)?;
-    let volume = cloud.client().find_volume(&row.volume_id).await.map_err(step)?;
-    let visible = volume.is_some();
-    if let Some(vm_id) = volume.and_then(|volume| volume.virtual_machine_id) {
-        return Err(step(VolumeDaemonError::Attached { volume_uuid: row.volume_id, vm_id }));
-    }
+    let look = || async {
+        let volume = cloud.client().find_volume(&row.volume_id).await?;
+        let visible = volume.is_some();
+        match volume.and_then(|volume| volume.virtual_machine_id) {
+            Some(vm_id) => Err(VolumeDaemonError::Attached { volume_uuid: row.volume_id.clone(), vm_id }),
+            None => Ok(visible),
+        }
+    };
+    let visible = confirmed(look).await.map_err(step)?;
     output(&Plan { ossea_config_id: row.ossea_config_id, volume_uuid: row.volume_id, visible, state: *row.state })
 }
 

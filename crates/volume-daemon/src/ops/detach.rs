@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use store::volume_operations::{self, Learnt};
 use store::{device_mappings, ossea_volumes};
 
-use super::cloud_job::pursue;
+use super::cloud_job::{confirmed, pursue};
 use super::{Params, VolumeRequest, begin, finished};
 use crate::clouds::Cloud;
 use crate::daemon::Daemon;
@@ -41,7 +41,7 @@ async fn plan(daemon: &Daemon, context: &StepContext) -> StepResult {
     let request: VolumeRequest = params.request()?;
     let row = ossea_volumes::by_volume_id(&daemon.store, &request.volume_uuid).await.map_err(step)?;
     let cloud = daemon.clouds.get(Some(&row.ossea_config_id)).await.map_err(step)?;
-    let volume = cloud.volume(&row.volume_id).await.map_err(step)?;
+    let volume = confirmed(|| cloud.volume(&row.volume_id)).await.map_err(step)?;
     let (ossea_config_id, vm_id) = (row.ossea_config_id, volume.virtual_machine_id);
     output(&Plan { ossea_config_id, volume_uuid: row.volume_id, vm_id })
 }
@@ -67,9 +67,9 @@ async fn detach(daemon: &Daemon, context: &StepContext) -> StepResult {
 }
 
 /// The change from attached to attached to nothing.
-struct Detachment<'a> {
-    cloud: &'a Cloud,
-    volume_uuid: &'a str,
+pub(super) struct Detachment<'a> {
+    pub(super) cloud: &'a Cloud,
+    pub(super) volume_uuid: &'a str,
 }
 
 #[async_trait]
