@@ -23,6 +23,10 @@ pub mod vm_group_memberships;
 pub mod vm_machine_groups;
 pub mod vm_replication_contexts;
 
+// Groups of VMs.
+pub mod vm_group_memberships;
+pub mod vm_machine_groups;
+
 // The target platform and its devices.
 pub mod device_mappings;
 pub mod nbd_exports;
