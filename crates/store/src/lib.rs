@@ -19,8 +19,6 @@ pub mod failover_jobs;
 pub mod network_mappings;
 pub mod replication_jobs;
 pub mod vm_disks;
-pub mod vm_group_memberships;
-pub mod vm_machine_groups;
 pub mod vm_replication_contexts;
 
 // Groups of VMs.

@@ -209,10 +209,9 @@ impl VolumeDaemonError {
             Self::Refused(refusal) => refusal.kind(),
             Self::LimitReached { .. } => FailureKind::Exhausted,
             Self::VolumeNotVisible { .. } => FailureKind::NotFound,
-            Self::JobPending { .. } | Self::NoDevice { .. } => FailureKind::Unavailable,
-            Self::Busy { .. } | Self::Attached { .. } | Self::NotPresent { .. } | Self::ForeignVolume { .. } => {
-                FailureKind::Conflict
-            }
+            // Whatever is under way ends by itself: the same request may work then.
+            Self::Busy { .. } | Self::JobPending { .. } | Self::NoDevice { .. } => FailureKind::Unavailable,
+            Self::Attached { .. } | Self::NotPresent { .. } | Self::ForeignVolume { .. } => FailureKind::Conflict,
         }
     }
 

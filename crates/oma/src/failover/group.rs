@@ -15,7 +15,7 @@ use joblog::{JobFilter, JobRecord, JobRow, JobStore, NewJob, Saga, Step, StepCon
 use model::FailureKind;
 use model::status::{FailoverStatus, FailoverType, JobStatus, StepStatus};
 use serde::{Deserialize, Serialize};
-use store::{failover_jobs, vm_group_memberships, vm_machine_groups, vm_replication_contexts};
+use store::{failover_jobs, vm_group_memberships, vm_machine_groups};
 use time::OffsetDateTime;
 
 use super::start::{self, Child};
@@ -98,16 +98,15 @@ async fn members_of(state: &OmaState, request: &StartFailover) -> Result<(String
         return Err(invalid("cannot give all its VMs one name: leave the name out"));
     }
     let mut members = Vec::new();
-    for row in vm_group_memberships::of_group(state.store(), &group.id).await? {
-        if !row.enabled {
+    for member in vm_group_memberships::of_group(state.store(), &group.id).await? {
+        if !member.row.enabled {
             continue;
         }
-        let vm = vm_replication_contexts::by_id(state.store(), &row.vm_context_id).await?;
         members.push(Member {
-            vm_context_id: vm.context_id,
-            vm_name: vm.vm_name,
-            boot_order: row.boot_order,
-            delay_seconds: *row.boot_delay_seconds,
+            vm_context_id: member.row.vm_context_id,
+            vm_name: member.vm_name,
+            boot_order: member.row.boot_order,
+            delay_seconds: *member.row.boot_delay_seconds,
             tracking_id: model::id::new_id(),
             job_id: model::id::failover_job_id(OffsetDateTime::now_utc()),
         });
@@ -117,7 +116,6 @@ async fn members_of(state: &OmaState, request: &StartFailover) -> Result<(String
         let remedy = format!("migratekit group add {} VM", group.name);
         return Err(Problem::new(FailureKind::Conflict, detail).remedy(remedy).into());
     }
-    members.sort_by(|a, b| (a.boot_order, &a.vm_name).cmp(&(b.boot_order, &b.vm_name)));
     Ok((group.id, group.name, members))
 }
 
