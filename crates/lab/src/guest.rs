@@ -2,6 +2,9 @@
 //!
 //! Every write goes through the disk's change tracking. Calls block; use a blocking thread from async code.
 
+pub mod boot_image;
+mod cpio;
+mod debian;
 pub mod disk_image;
 
 use std::path::{Path, PathBuf};
