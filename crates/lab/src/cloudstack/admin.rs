@@ -128,10 +128,10 @@ async fn state(State(engine): State<Arc<Engine>>) -> Json<LabState> {
         oma_vm_id: world.oma_vm_id.clone(),
         requests: world.requests.clone(),
         faults: world.faults.armed(),
-        hypervisor: engine.hypervisor.as_ref().map(|hypervisor| HypervisorState {
-            running: hypervisor.running(),
-            problem: hypervisor.problem(),
-        }),
+        hypervisor: engine
+            .hypervisor
+            .as_ref()
+            .map(|hypervisor| HypervisorState { running: hypervisor.running(), problem: hypervisor.problem() }),
     })
 }
 

@@ -216,7 +216,10 @@ mod tests {
         assert_eq!(faults.strike_job("detachVolume"), None);
         assert_eq!(faults.strike_job("attachVolume"), Some(FaultKind::JobFailedNoResult));
         assert!(faults.armed().is_empty());
-        assert_eq!(faults.views().iter().map(|view| (view.id, view.struck)).collect::<Vec<_>>(), [(1, 2), (2, 1), (3, 1)]);
+        assert_eq!(
+            faults.views().iter().map(|view| (view.id, view.struck)).collect::<Vec<_>>(),
+            [(1, 2), (2, 1), (3, 1)]
+        );
     }
 
     #[test]
@@ -224,7 +227,8 @@ mod tests {
         let mut faults = Faults::default();
         faults.arm(Fault { skip: 2, ..Fault::once("attachVolume", FaultKind::Hang) }).unwrap();
         faults.arm(Fault { skip: 1, ..Fault::once("attachVolume", FaultKind::JobStuck) }).unwrap();
-        let requests: Vec<_> = (0..4).map(|_| faults.strike_request("attachVolume").map(|struck| struck.kind)).collect();
+        let requests: Vec<_> =
+            (0..4).map(|_| faults.strike_request("attachVolume").map(|struck| struck.kind)).collect();
         assert_eq!(requests, [None, None, Some(FaultKind::Hang), None]);
         let jobs: Vec<_> = (0..3).map(|_| faults.strike_job("attachVolume")).collect();
         assert_eq!(jobs, [None, Some(FaultKind::JobStuck), None]);

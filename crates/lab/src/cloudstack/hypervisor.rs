@@ -246,7 +246,8 @@ impl Hypervisor {
         let name: String = plan.vm_id.chars().take(SOCKET_NAME_LENGTH).collect();
         let socket = self.folder.join("qmp").join(name);
         if socket.as_os_str().len() > SOCKET_PATH_MAX {
-            let text = format!("the path of the socket {} is too long: choose a shorter state folder", socket.display());
+            let text =
+                format!("the path of the socket {} is too long: choose a shorter state folder", socket.display());
             return Err(HypervisorError::Impossible(text));
         }
         let places = Places { console, socket: socket.clone(), firmware: self.firmware(plan)? };
@@ -279,9 +280,7 @@ impl Hypervisor {
     fn firmware(&self, plan: &MachinePlan) -> Result<Option<(PathBuf, PathBuf)>, HypervisorError> {
         let names: &[(&str, &str)] = match plan.firmware {
             Firmware::Bios => return Ok(None),
-            Firmware::Uefi => {
-                &[("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"), ("OVMF_CODE.fd", "OVMF_VARS.fd")]
-            }
+            Firmware::Uefi => &[("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"), ("OVMF_CODE.fd", "OVMF_VARS.fd")],
             Firmware::UefiSecure => &[("OVMF_CODE_4M.secboot.fd", "OVMF_VARS_4M.ms.fd")],
         };
         let there = |name: &str| Some(self.firmware_dir.join(name)).filter(|path| path.is_file());

@@ -264,6 +264,7 @@ pub(crate) fn tagged(world: &World, key: &str, value: Option<&str>) -> Vec<Tagge
         inventory.volume_snapshots.iter().map(|s| view("snapshot", &s.id, &s.name, s.state.as_str(), &s.tags));
     let of_vms =
         inventory.vm_snapshots.iter().map(|s| view("vm_snapshot", &s.id, &s.display_name, s.state.as_str(), &s.tags));
-    let has = |tagged: &TaggedView| tagged.tags.get(key).is_some_and(|found| value.is_none_or(|wanted| wanted == found));
+    let has =
+        |tagged: &TaggedView| tagged.tags.get(key).is_some_and(|found| value.is_none_or(|wanted| wanted == found));
     vms.chain(volumes).chain(snapshots).chain(of_vms).filter(has).collect()
 }

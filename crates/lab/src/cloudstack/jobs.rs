@@ -12,12 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::catalogue::random_id;
 use super::entities::{AsyncJob, JobStatus};
+use super::errands::Errands;
 use super::faults::FaultKind;
+use super::hypervisor::Hypervisor;
 use super::json::{Json, Object};
 use super::params::Params;
 use super::refusal::Refusal;
-use super::errands::Errands;
-use super::hypervisor::Hypervisor;
 use super::world::{Caller, World, now};
 
 /// The change a job makes; gets the bytes copied before it, or why its errands failed.

@@ -13,15 +13,15 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::admin;
+use super::catalogue::{CUSTOM_DISK_OFFERING, SMALL_OFFERING, fixed_id};
 use super::commands::power::set_state;
+use super::config::{CloudstackConfig, JobTiming};
 use super::connections;
 use super::entities::VmState;
-use super::hypervisor::Hypervisor;
-use super::catalogue::{CUSTOM_DISK_OFFERING, SMALL_OFFERING, fixed_id};
-use super::config::{CloudstackConfig, JobTiming};
 use super::error::CloudstackSimError;
 use super::faults::{Fault, FaultKind, FaultView};
 use super::http;
+use super::hypervisor::Hypervisor;
 use super::inspection::{self, Counts, SnapshotView, TaggedView, VmSnapshotView, VmView, VolumeView};
 use super::jobs::Engine;
 use super::persist::VolumeSelector;

@@ -137,7 +137,7 @@ pub(crate) async fn injected(lab: &Lab, effect: Effect) -> Response {
         Effect::Status { status } => {
             StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response()
         }
-        Effect::Hang | Effect::Hold | Effect::TaskFault { .. } | Effect::CutAfter { .. } => {
+        Effect::Hang | Effect::Hold | Effect::IgnoredByGuest | Effect::TaskFault { .. } | Effect::CutAfter { .. } => {
             tokio::select! {
                 () = lab.injections.until_cleared() => {}
                 () = lab.shutdown.cancelled() => {}

@@ -21,13 +21,16 @@ pub(super) fn shown(world: &World, caller: &Caller, id: &str) -> Answer {
     Ok(Object::new().put("virtualmachine", view::vm(world, caller, vm)))
 }
 
+/// The end of a job on a VM; gets how its machine did.
+type Settle = fn(&mut World, &str, Result<u64, Refusal>) -> Result<(), Refusal>;
+
 /// A job on the VM the parameter `id` names: `begin` checks and marks, `settle` gets how the machine did.
 fn job(
     world: &World,
     caller: &Caller,
     params: &Params,
     begin: impl FnOnce(&mut World, &str) -> Result<Errands, Refusal> + Send + 'static,
-    settle: fn(&mut World, &str, Result<u64, Refusal>) -> Result<(), Refusal>,
+    settle: Settle,
 ) -> Result<Submission, Refusal> {
     let id = vm_of(world, caller, params, "id")?.id.clone();
     let begin_id = id.clone();

@@ -54,7 +54,9 @@ pub(super) fn update(world: &mut World, caller: &Caller, params: &Params) -> Ans
         return Err(params.no_such("ostypeid"));
     }
     let details = params.map_entry("details", 0);
-    let read_only = READ_ONLY_DETAILS.iter().find(|name| details.contains_key(**name) && vm_details.get(**name) != details.get(**name));
+    let read_only = READ_ONLY_DETAILS
+        .iter()
+        .find(|name| details.contains_key(**name) && vm_details.get(**name) != details.get(**name));
     if let Some(name) = read_only.filter(|_| !caller.root_admin) {
         return Err(Refusal::invalid(format!("You're not allowed to add or edit the read-only setting: {name}")));
     }

@@ -95,9 +95,8 @@ fn another_is_active(world: &World, volume: &Volume) -> bool {
     let Some(attachment) = &volume.attachment else { return false };
     let on_this_vm = world.inventory.volumes_of(&attachment.vm_id);
     let mut snapshots = world.inventory.volume_snapshots.iter();
-    snapshots.any(|snapshot| {
-        is_active(world, snapshot) && on_this_vm.iter().any(|volume| volume.id == snapshot.volume_id)
-    })
+    snapshots
+        .any(|snapshot| is_active(world, snapshot) && on_this_vm.iter().any(|volume| volume.id == snapshot.volume_id))
 }
 
 fn begin(world: &mut World, id: &str, volume_id: &str) -> Result<Errands, Refusal> {

@@ -105,7 +105,8 @@ fn drives(plan: &MachinePlan, words: &mut Words) -> Result<(), HypervisorError> 
     }
     let (mut on_ide, mut on_sata, mut on_scsi) = (0, 0, 0);
     for (number, drive) in plan.drives.iter().enumerate() {
-        let file = option(&format!("if=none,id=disk{number},format=raw,cache=writeback,discard=unmap,file="), &drive.file);
+        let file =
+            option(&format!("if=none,id=disk{number},format=raw,cache=writeback,discard=unmap,file="), &drive.file);
         words.pair("-drive", file);
         let device = match drive.bus {
             Bus::Virtio => "virtio-blk-pci".to_owned(),
@@ -184,7 +185,8 @@ mod tests {
 
     #[test]
     fn disks_and_interfaces_come_in_order_with_their_serials() {
-        let drives = vec![drive("root", Bus::Virtio, true), drive("a,b", Bus::Scsi, false), drive("c", Bus::Scsi, false)];
+        let drives =
+            vec![drive("root", Bus::Virtio, true), drive("a,b", Bus::Scsi, false), drive("c", Bus::Scsi, false)];
         let line = line(Firmware::Bios, drives).unwrap();
         let places: Vec<usize> = [
             "-device virtio-blk-pci,drive=disk0,serial=serial-root,bootindex=1",
