@@ -2,6 +2,9 @@
 //!
 //! Every write goes through the disk's change tracking. Calls block; use a blocking thread from async code.
 
+pub mod boot_image;
+mod cpio;
+mod debian;
 pub mod disk_image;
 
 use std::path::{Path, PathBuf};
@@ -82,6 +85,25 @@ impl Guest {
         let disk = self.running_disk(disk_key)?;
         check_range(&disk, offset_bytes, data.len() as u64)?;
         disk.write(data, offset_bytes).map_err(VcenterError::disk("write to"))
+    }
+
+    /// Replaces the text of the guest's marker file, in place: on the disk with that key, or on the first that has one.
+    ///
+    /// # Errors
+    /// When the guest does not run, no disk has a marker, or the text does not fit its block.
+    pub fn write_marker(&self, disk_key: Option<i32>, text: &str) -> Result<(), VcenterError> {
+        if text.len() as u64 >= disk_image::MARKER_BYTES || text.contains('\n') {
+            let most = disk_image::MARKER_BYTES - 1;
+            return Err(VcenterError::OutOfRange(format!("a marker is one line of {most} bytes at most")));
+        }
+        let found = {
+            let state = self.vm.state.lock();
+            let mut own = state.disks.iter().filter(|device| disk_key.is_none_or(|key| key == device.key));
+            own.find_map(|device| Some((device.key, device.own()?.marker_start?)))
+        };
+        let none = || VcenterError::Unknown { what: "marker on a disk of VM", name: self.vm.spec.name.clone() };
+        let (key, start) = found.ok_or_else(none)?;
+        self.write(key, start, &disk_image::marker_block(text))
     }
 
     /// Makes a range read as zeros, as TRIM on a thin disk does.

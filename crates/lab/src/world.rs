@@ -1,6 +1,7 @@
 //! The world of a test or a demonstration: simulators, hub and agent as processes of their own, and an operator who
 //! uses the real command line.
 
+mod cloud;
 mod error;
 mod operator;
 mod process;
@@ -244,6 +245,24 @@ impl World {
         Ok(answer["bytes_written"].as_u64().unwrap_or(0))
     }
 
+    /// Has the guest of the VM replace the text of the marker file on its system disk.
+    ///
+    /// # Errors
+    /// The guest does not run, or the simulator refuses.
+    pub async fn write_marker(&self, text: &str) -> Result<(), WorldError> {
+        let path = format!("/lab/vms/{}/marker", self.plan.vm_name);
+        self.vcenter_admin(&path, &json!({ "text": text })).await.map(|_| ())
+    }
+
+    /// Has the guest of the VM replace the text of the marker file on one of its disks.
+    ///
+    /// # Errors
+    /// The guest does not run, or the simulator refuses.
+    pub async fn write_marker_on(&self, disk: &Disk, text: &str) -> Result<(), WorldError> {
+        let path = format!("/lab/vms/{}/marker", self.plan.vm_name);
+        self.vcenter_admin(&path, &json!({ "text": text, "disk_key": disk.key })).await.map(|_| ())
+    }
+
     /// The disks of the VM.
     #[must_use]
     pub fn disks(&self) -> &[Disk] {
@@ -259,37 +278,12 @@ impl World {
         self.get(&url).await
     }
 
-    /// The volumes of the simulated CloudStack.
-    ///
-    /// # Errors
-    /// It does not answer.
-    pub async fn volumes(&self) -> Result<Vec<Value>, WorldError> {
-        let volumes = self.get(&format!("{}/lab/volumes", self.addresses.cloudstack_admin)).await?;
-        Ok(volumes.as_array().cloned().unwrap_or_default())
-    }
-
-    /// What the simulated CloudStack counts: volumes, VMs, attachments, pending jobs, requests.
-    ///
-    /// # Errors
-    /// It does not answer.
-    pub async fn cloudstack_state(&self) -> Result<Value, WorldError> {
-        self.get(&format!("{}/lab/state", self.addresses.cloudstack_admin)).await
-    }
-
     /// Posts to the laboratory endpoint of the vCenter.
     ///
     /// # Errors
     /// It refuses.
     pub async fn vcenter_admin(&self, path: &str, body: &Value) -> Result<Value, WorldError> {
         self.post(&format!("{}{path}", self.addresses.vcenter_admin), body).await
-    }
-
-    /// Posts to the laboratory endpoint of the CloudStack.
-    ///
-    /// # Errors
-    /// It refuses.
-    pub async fn cloudstack_admin(&self, path: &str, body: &Value) -> Result<Value, WorldError> {
-        self.post(&format!("{}{path}", self.addresses.cloudstack_admin), body).await
     }
 
     /// Lets `calls` reads of datastore files through and holds every further one: a copy stops in its middle until
@@ -385,15 +379,25 @@ impl World {
 
     async fn get(&self, url: &str) -> Result<Value, WorldError> {
         let answer = self.http.get(url).send().await.map_err(WorldError::http(url))?;
-        answer.error_for_status().map_err(WorldError::http(url))?.json().await.map_err(WorldError::http(url))
+        accepted(url, answer).await?.json().await.map_err(WorldError::http(url))
     }
 
     async fn post(&self, url: &str, body: &Value) -> Result<Value, WorldError> {
         let answer = self.http.post(url).json(body).send().await.map_err(WorldError::http(url))?;
-        let answer = answer.error_for_status().map_err(WorldError::http(url))?;
+        let answer = accepted(url, answer).await?;
         let bytes = answer.bytes().await.map_err(WorldError::http(url))?;
         Ok(serde_json::from_slice(&bytes).unwrap_or(Value::Null))
     }
+}
+
+/// An answer, or what the server said against it.
+async fn accepted(url: &str, answer: reqwest::Response) -> Result<reqwest::Response, WorldError> {
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(answer);
+    }
+    let said = answer.text().await.unwrap_or_default();
+    Err(WorldError::Refused { url: url.to_owned(), status: status.as_u16(), said })
 }
 
 /// Waits until `condition` holds.

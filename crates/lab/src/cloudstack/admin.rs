@@ -5,17 +5,22 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use model::FailureKind;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::config::JobTiming;
-use super::faults::Fault;
-use super::inspection::{self, Counts, VmView, VolumeView};
+use super::error::CloudstackSimError;
+use super::faults::{Fault, FaultView};
+use super::inspection::{self, Counts, SnapshotView, TaggedView, VmSnapshotView, VmView, VolumeView};
 use super::jobs::Engine;
 use super::persist::VolumeSelector;
+use super::server::hypervisor_of;
 use super::world::World;
 
 /// Answer of `GET /lab/state`.
@@ -26,6 +31,61 @@ struct LabState {
     oma_vm_id: String,
     requests: std::collections::BTreeMap<String, u64>,
     faults: Vec<Fault>,
+    /// Absent where VMs are not booted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hypervisor: Option<HypervisorState>,
+}
+
+/// The machines behind VMs.
+#[derive(Debug, Serialize)]
+struct HypervisorState {
+    running: usize,
+    /// Why nothing can boot here.
+    problem: Option<String>,
+}
+
+/// Query of `GET /lab/vms/{id}/console`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConsoleQuery {
+    /// Only what was said since the latest start.
+    #[serde(default)]
+    since_start: bool,
+}
+
+/// Query of `GET /lab/tagged`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TagQuery {
+    key: String,
+    value: Option<String>,
+}
+
+/// Answer of `GET /lab/snapshots`.
+#[derive(Debug, Serialize)]
+struct Snapshots {
+    snapshots: Vec<SnapshotView>,
+    vm_snapshots: Vec<VmSnapshotView>,
+}
+
+/// A failure as JSON: `{"error"}`.
+struct Failure(CloudstackSimError);
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let status = match self.0.kind() {
+            FailureKind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+            FailureKind::Conflict => StatusCode::CONFLICT,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, Json(json!({ "error": self.0.to_string() }))).into_response()
+    }
+}
+
+impl From<CloudstackSimError> for Failure {
+    fn from(error: CloudstackSimError) -> Self {
+        Self(error)
+    }
 }
 
 /// Body of `POST /lab/placements`.
@@ -50,6 +110,10 @@ pub(crate) fn router(engine: Arc<Engine>) -> Router {
         .route("/lab/state", get(state))
         .route("/lab/volumes", get(volumes))
         .route("/lab/vms", get(vms))
+        .route("/lab/vms/{id}/console", get(console))
+        .route("/lab/vms/{id}/screenshot", post(screenshot))
+        .route("/lab/snapshots", get(snapshots))
+        .route("/lab/tagged", get(tagged))
         .route("/lab/faults", get(faults).post(arm).delete(clear))
         .route("/lab/placements", post(place))
         .route("/lab/device-sizes", post(resize_device))
@@ -64,6 +128,10 @@ async fn state(State(engine): State<Arc<Engine>>) -> Json<LabState> {
         oma_vm_id: world.oma_vm_id.clone(),
         requests: world.requests.clone(),
         faults: world.faults.armed(),
+        hypervisor: engine
+            .hypervisor
+            .as_ref()
+            .map(|hypervisor| HypervisorState { running: hypervisor.running(), problem: hypervisor.problem() }),
     })
 }
 
@@ -72,16 +140,49 @@ async fn volumes(State(engine): State<Arc<Engine>>) -> Json<Vec<VolumeView>> {
 }
 
 async fn vms(State(engine): State<Arc<Engine>>) -> Json<Vec<VmView>> {
-    Json(inspection::vms(&engine.world.lock()))
+    Json(inspection::vms(&engine.world.lock(), engine.hypervisor.as_ref()))
 }
 
-async fn faults(State(engine): State<Arc<Engine>>) -> Json<Vec<Fault>> {
-    Json(engine.world.lock().faults.armed())
+async fn snapshots(State(engine): State<Arc<Engine>>) -> Json<Snapshots> {
+    let world = engine.world.lock();
+    Json(Snapshots { snapshots: inspection::snapshots(&world), vm_snapshots: inspection::vm_snapshots(&world) })
 }
 
-async fn arm(State(engine): State<Arc<Engine>>, Json(fault): Json<Fault>) -> StatusCode {
-    engine.world.lock().faults.arm(fault);
-    StatusCode::NO_CONTENT
+async fn tagged(State(engine): State<Arc<Engine>>, Query(query): Query<TagQuery>) -> Json<Vec<TaggedView>> {
+    Json(inspection::tagged(&engine.world.lock(), &query.key, query.value.as_deref()))
+}
+
+async fn console(
+    State(engine): State<Arc<Engine>>,
+    Path(id): Path<String>,
+    Query(query): Query<ConsoleQuery>,
+) -> Result<String, Failure> {
+    let said = hypervisor_of(&engine)?.console(&id, query.since_start).map_err(CloudstackSimError::machine);
+    Ok(said?)
+}
+
+async fn screenshot(State(engine): State<Arc<Engine>>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
+    let path = screenshot_of(&engine, &id).await?;
+    Ok(Json(json!({ "path": path })))
+}
+
+/// Takes a screenshot without holding up anyone else.
+pub(crate) async fn screenshot_of(engine: &Arc<Engine>, vm_id: &str) -> Result<PathBuf, CloudstackSimError> {
+    hypervisor_of(engine)?;
+    let (engine, vm_id) = (Arc::clone(engine), vm_id.to_owned());
+    let taken = tokio::task::spawn_blocking(move || {
+        hypervisor_of(&engine)?.screenshot(&vm_id).map_err(CloudstackSimError::machine)
+    });
+    taken.await.map_err(|error| CloudstackSimError::Machine(error.to_string()))?
+}
+
+async fn faults(State(engine): State<Arc<Engine>>) -> Json<Vec<FaultView>> {
+    Json(engine.world.lock().faults.views())
+}
+
+async fn arm(State(engine): State<Arc<Engine>>, Json(fault): Json<Fault>) -> Result<Json<Value>, Failure> {
+    let id = engine.world.lock().faults.arm(fault).map_err(CloudstackSimError::Fault)?;
+    Ok(Json(json!({ "id": id })))
 }
 
 async fn clear(State(engine): State<Arc<Engine>>) -> StatusCode {

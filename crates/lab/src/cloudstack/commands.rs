@@ -7,12 +7,14 @@ mod catalogue;
 mod deploy;
 mod job_queries;
 mod nics;
-mod power;
+pub(in crate::cloudstack) mod power;
 mod tags;
 mod vm_snapshots;
 mod vms;
 mod volume_snapshots;
 mod volumes;
+
+use std::collections::BTreeMap;
 
 use super::entities::{Vm, VmSnapshot, Volume, VolumeSnapshot};
 use super::jobs::Submission;
@@ -116,6 +118,14 @@ fn passes(params: &Params, id: &str, name: &str) -> bool {
         && (ids.is_empty() || ids.iter().any(|wanted| wanted == id))
         && keyword_found
         && same(params.text("name"), name)
+}
+
+/// Whether a row carries every tag the list asks for; a tag without a value asks for the key alone.
+fn carries(params: &Params, tags: &BTreeMap<String, String>) -> bool {
+    let has = |(key, value): &(String, Option<String>)| {
+        tags.get(key).is_some_and(|found| value.as_ref().is_none_or(|wanted| wanted == found))
+    };
+    params.tags().iter().all(has)
 }
 
 /// Refuses a zone that is not the only one; CloudStack answers 431 for unknown ids even in lists.

@@ -47,6 +47,12 @@ pub struct CloudstackConfig {
     /// Size and count limits.
     #[serde(default)]
     pub limits: Limits,
+    /// Boot every started VM but the worker in `qemu-system-x86_64`, from its own volumes.
+    #[serde(default)]
+    pub boots: bool,
+    /// Limits and places of those machines.
+    #[serde(default)]
+    pub hypervisor: HypervisorConfig,
     /// Refuse writes by GET and requests without signature version 3 (`enforce.post.requests.and.timestamps`).
     #[serde(default)]
     pub enforce_post: bool,
@@ -74,6 +80,8 @@ impl CloudstackConfig {
             device_delay_ms: 0,
             jobs: JobTiming::default(),
             limits: Limits::default(),
+            boots: false,
+            hypervisor: HypervisorConfig::default(),
             enforce_post: false,
         }
     }
@@ -119,12 +127,42 @@ impl Default for OmaVmConfig {
     }
 }
 
+/// Machines of booted VMs.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HypervisorConfig {
+    /// The emulator: a name looked up in `PATH`, or a path.
+    pub program: PathBuf,
+    /// Where Debian's package `ovmf` puts UEFI firmware.
+    pub firmware_dir: PathBuf,
+    /// Most memory of a machine, MiB, whatever the VM's offering says.
+    pub max_memory_mib: u32,
+    /// Most CPUs of a machine.
+    pub max_cpus: u32,
+    /// How long a guest may take to shut down when asked, before power is cut.
+    pub stop_wait_ms: u64,
+}
+
+impl Default for HypervisorConfig {
+    fn default() -> Self {
+        Self {
+            program: PathBuf::from("qemu-system-x86_64"),
+            firmware_dir: PathBuf::from("/usr/share/OVMF"),
+            max_memory_mib: 512,
+            max_cpus: 2,
+            stop_wait_ms: 30_000,
+        }
+    }
+}
+
 /// How long asynchronous jobs stay pending.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JobTiming {
     /// Time a job waits, at the head of its VM's queue, before it is carried out.
     pub delay_ms: u64,
+    /// Time a job works at least: until it is over, VMs and volumes show their states in between (`Starting`, …).
+    pub work_ms: u64,
     /// Number of `queryAsyncJobResult` answers that still say pending after the job was carried out.
     pub pending_polls: u32,
     /// Age at which a finished job is forgotten (`job.expire.minutes` is a day).
@@ -133,7 +171,7 @@ pub struct JobTiming {
 
 impl Default for JobTiming {
     fn default() -> Self {
-        Self { delay_ms: 20, pending_polls: 0, retention_s: 86_400 }
+        Self { delay_ms: 20, work_ms: 0, pending_polls: 0, retention_s: 86_400 }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Data only. Rules are in `rules`, answers in `views`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -62,12 +62,20 @@ impl VolumeState {
 /// States of a VM that this server uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VmState {
+    /// Being powered on.
+    Starting,
     /// Powered on.
     Running,
+    /// Being powered off.
+    Stopping,
     /// Powered off.
     Stopped,
-    /// Deleted but not expunged.
+    /// Deleted but not expunged: its name and addresses stay taken.
     Destroyed,
+    /// Being removed for good.
+    Expunging,
+    /// Could not be started when it was deployed.
+    Error,
 }
 
 impl VmState {
@@ -75,10 +83,24 @@ impl VmState {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Starting => "Starting",
             Self::Running => "Running",
+            Self::Stopping => "Stopping",
             Self::Stopped => "Stopped",
             Self::Destroyed => "Destroyed",
+            Self::Expunging => "Expunging",
+            Self::Error => "Error",
         }
+    }
+
+    /// Whether the VM is on its way out: `state=Present` in a list leaves it out, and users do not see it.
+    pub(crate) fn is_gone(self) -> bool {
+        matches!(self, Self::Destroyed | Self::Expunging)
+    }
+
+    /// Whether disks and interfaces may be changed.
+    pub(crate) fn is_settled(self) -> bool {
+        matches!(self, Self::Running | Self::Stopped)
     }
 }
 
@@ -240,6 +262,9 @@ pub(crate) struct Inventory {
     pub(crate) vm_snapshots: Vec<VmSnapshot>,
     /// Counter behind instance names such as `i-2-17-VM`.
     pub(crate) instances_made: u64,
+    /// Ids of VMs and volumes that are gone; the database keeps their rows, so that nothing can have them again.
+    #[serde(default)]
+    pub(crate) used_ids: BTreeSet<String>,
 }
 
 impl Inventory {

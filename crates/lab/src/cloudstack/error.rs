@@ -44,18 +44,37 @@ pub enum CloudstackSimError {
         /// The program's own words.
         said: String,
     },
+    /// A fault cannot be armed.
+    #[error("the fault cannot be armed: {0}")]
+    Fault(String),
+    /// A machine cannot be asked.
+    #[error("the machine of a VM does not do what was asked: {0}")]
+    Machine(String),
+    /// A console did not say what was waited for.
+    #[error("the console never said {needle:?}; it said:\n{said}")]
+    Unsaid {
+        /// What was waited for.
+        needle: String,
+        /// What it said instead.
+        said: String,
+    },
     /// The configuration contradicts itself.
     #[error("the simulator's configuration is wrong: {0}")]
     Config(String),
 }
 
 impl CloudstackSimError {
+    pub(crate) fn machine(error: super::hypervisor::HypervisorError) -> Self {
+        Self::Machine(error.to_string())
+    }
+
     /// The kind of the failure.
     #[must_use]
     pub fn kind(&self) -> FailureKind {
         match self {
-            Self::Config(_) => FailureKind::Invalid,
-            Self::Listen { .. } => FailureKind::Unavailable,
+            Self::Config(_) | Self::Fault(_) => FailureKind::Invalid,
+            Self::Listen { .. } | Self::Unsaid { .. } => FailureKind::Unavailable,
+            Self::Machine(_) => FailureKind::Conflict,
             Self::State { .. } | Self::File { .. } | Self::Loop { .. } => FailureKind::Internal,
         }
     }

@@ -5,22 +5,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, RawQuery, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use axum::routing::get;
+use axum::{Extension, Router};
 use time::OffsetDateTime;
 use url::form_urlencoded;
 
 use super::commands::{self, Reply};
-use super::faults::{Fault, FaultKind};
+use super::connections::Connection;
+use super::faults::{FaultKind, Struck};
 use super::jobs::Engine;
 use super::json::{Json, Object};
 use super::params::Params;
 use super::refusal::Refusal;
 use super::signature::{is_still_valid, parse_expiry, signature_of};
+use super::target_process::TargetProcess;
 use super::world::{Caller, World};
 
 /// Largest form (`request.content.size`).
@@ -40,7 +42,13 @@ pub(crate) fn router(engine: Arc<Engine>) -> Router {
         .with_state(engine)
 }
 
-async fn serve(State(engine): State<Arc<Engine>>, method: Method, RawQuery(query): RawQuery, body: Bytes) -> Response {
+async fn serve(
+    State(engine): State<Arc<Engine>>,
+    Extension(connection): Extension<Arc<Connection>>,
+    method: Method,
+    RawQuery(query): RawQuery,
+    body: Bytes,
+) -> Response {
     let form: &[u8] = if method == Method::POST { &body } else { &[] };
     let request = Request::read(query.as_deref().unwrap_or_default(), form);
     let admitted = authenticate(&engine.world.lock(), &request, &method);
@@ -55,11 +63,42 @@ async fn serve(State(engine): State<Arc<Engine>>, method: Method, RawQuery(query
     };
     match fault {
         None => carry_out(&engine, &caller, &params, false),
-        Some(fault) => struck(&engine, &caller, &params, &fault).await,
+        Some(Struck { process: Some(process), kind, .. }) => {
+            killing(&engine, &caller, &params, kind, process, connection).await
+        }
+        Some(struck) => failing(&engine, &caller, &params, struck).await,
     }
 }
 
-async fn struck(engine: &Arc<Engine>, caller: &Caller, params: &Params, fault: &Fault) -> Response {
+/// A request whose sender, or another process, does not live to see the answer.
+async fn killing(
+    engine: &Arc<Engine>,
+    caller: &Caller,
+    params: &Params,
+    kind: FaultKind,
+    process: TargetProcess,
+    connection: Arc<Connection>,
+) -> Response {
+    tracing::info!(command = params.command(), ?kind, ?process, "a process is killed on purpose");
+    if kind == FaultKind::KillBefore {
+        process.kill();
+        connection.drop_it();
+        return hang(engine).await;
+    }
+    let mut response = carry_out(engine, caller, params, false);
+    if kind == FaultKind::KillDuring {
+        process.kill();
+        connection.drop_it();
+        return hang(engine).await;
+    }
+    process.stop().await;
+    connection.kill_when_written(process);
+    // The connection is shut down after this answer, which tells that all of it was written.
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+async fn failing(engine: &Arc<Engine>, caller: &Caller, params: &Params, fault: Struck) -> Response {
     let command = Some(params.command());
     match fault.kind {
         FaultKind::Http500 => html_failure(),
@@ -77,9 +116,13 @@ async fn struck(engine: &Arc<Engine>, caller: &Caller, params: &Params, fault: &
             drop(carry_out(engine, caller, params, false));
             hang(engine).await
         }
-        FaultKind::Hang | FaultKind::JobFailedNoResult | FaultKind::JobFailedButDone | FaultKind::JobStuck => {
-            hang(engine).await
-        }
+        FaultKind::Hang
+        | FaultKind::KillBefore
+        | FaultKind::KillDuring
+        | FaultKind::KillAfter
+        | FaultKind::JobFailedNoResult
+        | FaultKind::JobFailedButDone
+        | FaultKind::JobStuck => hang(engine).await,
     }
 }
 

@@ -12,17 +12,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::catalogue::random_id;
 use super::entities::{AsyncJob, JobStatus};
+use super::errands::Errands;
 use super::faults::FaultKind;
+use super::hypervisor::Hypervisor;
 use super::json::{Json, Object};
 use super::params::Params;
 use super::refusal::Refusal;
-use super::storage::{CopyPlan, copy_sparse};
 use super::world::{Caller, World, now};
 
-/// The change a job makes; gets the bytes copied before it, or why copying failed.
+/// The change a job makes; gets the bytes copied before it, or why its errands failed.
 pub(crate) type Act = Box<dyn FnOnce(&mut World, &Caller, Result<u64, Refusal>) -> Result<Object, Refusal> + Send>;
-/// First half of a job that copies files: checks, marks, and says what to copy.
-pub(crate) type Prepare = Box<dyn FnOnce(&mut World) -> Result<Vec<CopyPlan>, Refusal> + Send>;
+/// First half of a job that takes time: checks, marks, and says what to do without the server's lock.
+pub(crate) type Prepare = Box<dyn FnOnce(&mut World) -> Result<Errands, Refusal> + Send>;
 
 /// A job as a command asks for it.
 pub(crate) struct Submission {
@@ -39,7 +40,7 @@ pub(crate) struct Submission {
 }
 
 impl Submission {
-    /// A job without copying.
+    /// A job without errands.
     pub(crate) fn new(
         instance_type: &'static str,
         instance_id: &str,
@@ -74,6 +75,8 @@ struct QueuedJob {
 /// The server's moving parts around its state.
 pub(crate) struct Engine {
     pub(crate) world: Mutex<World>,
+    /// Real machines, where VMs are booted.
+    pub(crate) hypervisor: Option<Hypervisor>,
     queues: Mutex<HashMap<String, VecDeque<QueuedJob>>>,
     /// Ends every task of this server.
     pub(crate) cancel: CancellationToken,
@@ -82,9 +85,10 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub(crate) fn new(world: World) -> Arc<Self> {
+    pub(crate) fn new(world: World, hypervisor: Option<Hypervisor>) -> Arc<Self> {
         Arc::new(Self {
             world: Mutex::new(world),
+            hypervisor,
             queues: Mutex::new(HashMap::new()),
             cancel: CancellationToken::new(),
             changes: watch::Sender::new(0),
@@ -153,8 +157,7 @@ impl Engine {
                 () = self.cancel.cancelled() => return,
                 () = tokio::time::sleep(delay) => {}
             }
-            let engine = Arc::clone(&self);
-            if let Err(error) = tokio::task::spawn_blocking(move || engine.carry_out(job)).await {
+            if let Err(error) = Arc::clone(&self).carry_out(job).await {
                 tracing::error!(%error, queue = key, "a simulated job broke down");
             }
             self.plug_late_devices();
@@ -171,33 +174,49 @@ impl Engine {
         job
     }
 
-    fn carry_out(&self, job: QueuedJob) {
+    async fn carry_out(self: Arc<Self>, job: QueuedJob) -> Result<(), tokio::task::JoinError> {
         let QueuedJob { id, caller, fault, submission } = job;
         if fault == Some(FaultKind::JobFailedNoResult) {
             let mut world = self.world.lock();
             finish(&mut world, &id, Outcome::FailedSilently);
             self.commit(&mut world);
-            return;
+            return Ok(());
         }
-        let plans = submission.prepare.map_or_else(
-            || Ok(Vec::new()),
-            |prepare| {
-                let mut world = self.world.lock();
-                let plans = prepare(&mut world);
-                self.commit(&mut world);
-                plans
-            },
-        );
-        let copied = plans.and_then(|plans| copy_all(&plans));
+        let (engine, prepare) = (Arc::clone(&self), submission.prepare);
+        let done = tokio::task::spawn_blocking(move || engine.run_errands(prepare)).await?;
+        let work = Duration::from_millis(self.world.lock().config.jobs.work_ms);
+        if !work.is_zero() {
+            tokio::select! {
+                () = self.cancel.cancelled() => return Ok(()),
+                () = tokio::time::sleep(work) => {}
+            }
+        }
+        let act = submission.act;
+        tokio::task::spawn_blocking(move || self.settle(&id, &caller, fault, act, done)).await
+    }
+
+    /// The part of a job that takes time.
+    fn run_errands(&self, prepare: Option<Prepare>) -> Result<u64, Refusal> {
+        let Some(prepare) = prepare else { return Ok(0) };
+        let errands = {
+            let mut world = self.world.lock();
+            let errands = prepare(&mut world);
+            self.commit(&mut world);
+            errands?
+        };
+        errands.run(self.hypervisor.as_ref())
+    }
+
+    fn settle(&self, id: &str, caller: &Caller, fault: Option<FaultKind>, act: Act, done: Result<u64, Refusal>) {
         let mut world = self.world.lock();
-        let outcome = match (submission.act)(&mut world, &caller, copied) {
+        let outcome = match act(&mut world, caller, done) {
             Ok(_) if fault == Some(FaultKind::JobFailedButDone) => {
                 Outcome::Failed(Refusal::runtime("Unexpected exception while waiting for the command's answer"))
             }
             Ok(result) => Outcome::Done(result),
             Err(refusal) => Outcome::Failed(refusal),
         };
-        finish(&mut world, &id, outcome);
+        finish(&mut world, id, outcome);
         self.commit(&mut world);
     }
 
@@ -249,14 +268,6 @@ fn finish(world: &mut World, id: &str, outcome: Outcome) {
             job.result_code = 530;
         }
     }
-}
-
-fn copy_all(plans: &[CopyPlan]) -> Result<u64, Refusal> {
-    let mut bytes = 0;
-    for plan in plans {
-        bytes += copy_sparse(plan).map_err(|error| Refusal::runtime(error.to_string()))?;
-    }
-    Ok(bytes)
 }
 
 /// The id of a new job; `customjobid` chooses it.

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::entities::{AsyncJob, Inventory, JobStatus, VmSnapshotState, Volume, VolumeSnapshotState, VolumeState};
+use super::entities::{
+    AsyncJob, Inventory, JobStatus, VmSnapshotState, VmState, Volume, VolumeSnapshotState, VolumeState,
+};
 use super::error::CloudstackSimError;
 use super::world::now;
 
@@ -113,6 +115,13 @@ fn interrupt(state: &mut StateFile) {
             VolumeState::Snapshotting | VolumeState::RevertSnapshotting => volume.state = VolumeState::Ready,
             VolumeState::Creating => volume.state = VolumeState::Allocated,
             VolumeState::Allocated | VolumeState::Ready | VolumeState::Destroy => {}
+        }
+    }
+    for vm in &mut state.inventory.vms {
+        match vm.state {
+            VmState::Starting | VmState::Stopping => vm.state = VmState::Stopped,
+            VmState::Expunging => vm.state = VmState::Destroyed,
+            VmState::Running | VmState::Stopped | VmState::Destroyed | VmState::Error => {}
         }
     }
     for snapshot in &mut state.inventory.volume_snapshots {

@@ -56,7 +56,7 @@ pub(crate) fn may_attach(
     if volume.state == VolumeState::Destroy {
         return Err(Refusal::invalid("Please specify a volume that is not destroyed."));
     }
-    if vm.state == VmState::Destroyed {
+    if !vm.state.is_settled() {
         return Err(Refusal::invalid("Please specify a VM that is either running or stopped."));
     }
     let attached = inventory.volumes_of(&vm.id);
@@ -92,7 +92,7 @@ pub(crate) fn may_detach(inventory: &Inventory, volume: &Volume) -> Result<Strin
         .as_ref()
         .and_then(|attachment| inventory.vm(&attachment.vm_id))
         .ok_or_else(|| Refusal::invalid("The specified volume is not attached to a VM."))?;
-    if vm.state == VmState::Destroyed {
+    if !vm.state.is_settled() {
         return Err(Refusal::invalid("Please specify a VM that is either running or stopped."));
     }
     if volume.volume_type == VolumeType::Root {

@@ -2,10 +2,11 @@
 //!
 //! The handle reaches into the state; everything a client may do goes over HTTP.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use tokio::net::TcpListener;
@@ -13,14 +14,23 @@ use tokio::task::JoinHandle;
 
 use super::admin;
 use super::catalogue::{CUSTOM_DISK_OFFERING, SMALL_OFFERING, fixed_id};
+use super::commands::power::set_state;
 use super::config::{CloudstackConfig, JobTiming};
+use super::connections;
+use super::entities::VmState;
 use super::error::CloudstackSimError;
-use super::faults::{Fault, FaultKind};
+use super::faults::{Fault, FaultKind, FaultView};
 use super::http;
-use super::inspection::{self, Counts, VmView, VolumeView};
+use super::hypervisor::Hypervisor;
+use super::inspection::{self, Counts, SnapshotView, TaggedView, VmSnapshotView, VmView, VolumeView};
 use super::jobs::Engine;
 use super::persist::VolumeSelector;
 use super::world::World;
+
+/// How often hosts tell which machines ended.
+const POWER_REPORT_INTERVAL: Duration = Duration::from_millis(200);
+/// How often an awaited console is read.
+const CONSOLE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The simulated CloudStack; `start` is all there is.
 #[derive(Debug)]
@@ -33,9 +43,15 @@ impl CloudstackSim {
     /// When the folders, the state file, the loop devices or the addresses cannot be used.
     pub async fn start(config: CloudstackConfig) -> Result<CloudstackHandle, CloudstackSimError> {
         let (listen, admin_listen) = (config.listen, config.admin_listen);
-        let engine = Engine::new(World::open(config)?);
-        let (api_address, api) = serve(&engine, listen, http::router(Arc::clone(&engine))).await?;
+        let world = World::open(config)?;
+        let hypervisor = world.config.boots.then(|| Hypervisor::new(&world.config)).transpose()?;
+        let engine = Engine::new(world, hypervisor);
+        let router = http::router(Arc::clone(&engine));
+        let (api_address, api) = connections::serve(listen, router, engine.cancel.clone()).await?;
         let (admin_address, lab) = serve(&engine, admin_listen, admin::router(Arc::clone(&engine))).await?;
+        if engine.hypervisor.is_some() {
+            tokio::spawn(power_reports(Arc::clone(&engine)));
+        }
         Ok(CloudstackHandle {
             url: format!("http://{api_address}/client/api"),
             admin_url: format!("http://{admin_address}"),
@@ -58,7 +74,8 @@ pub struct CloudstackHandle {
 }
 
 impl CloudstackHandle {
-    /// Stops the server as a management-server restart would: devices and links in the worker VM stay.
+    /// Stops the server as a management-server restart would: devices and links in the worker VM stay. Booted machines
+    /// end: nobody would look after them.
     pub async fn shutdown(mut self) {
         self.keep_devices = true;
         self.stop_listening().await;
@@ -84,6 +101,13 @@ impl CloudstackHandle {
                 tracing::debug!(%error, "a listener ended badly");
             }
         }
+        self.end_machines();
+    }
+
+    fn end_machines(&self) {
+        if let Some(hypervisor) = &self.engine.hypervisor {
+            hypervisor.close();
+        }
     }
 
     /// Numbers of everything.
@@ -107,7 +131,70 @@ impl CloudstackHandle {
     /// All VMs.
     #[must_use]
     pub fn vms(&self) -> Vec<VmView> {
-        inspection::vms(&self.engine.world.lock())
+        inspection::vms(&self.engine.world.lock(), self.engine.hypervisor.as_ref())
+    }
+
+    /// The VM with this id.
+    #[must_use]
+    pub fn vm(&self, id: &str) -> Option<VmView> {
+        self.vms().into_iter().find(|vm| vm.id == id)
+    }
+
+    /// All snapshots of volumes.
+    #[must_use]
+    pub fn snapshots(&self) -> Vec<SnapshotView> {
+        inspection::snapshots(&self.engine.world.lock())
+    }
+
+    /// All snapshots of VMs.
+    #[must_use]
+    pub fn vm_snapshots(&self) -> Vec<VmSnapshotView> {
+        inspection::vm_snapshots(&self.engine.world.lock())
+    }
+
+    /// Everything that carries a tag, with that value if one is given.
+    #[must_use]
+    pub fn tagged(&self, key: &str, value: Option<&str>) -> Vec<TaggedView> {
+        inspection::tagged(&self.engine.world.lock(), key, value)
+    }
+
+    /// What a VM's serial port said: all of it, or since its latest start.
+    ///
+    /// # Errors
+    /// VMs are not booted here, or the log cannot be read.
+    pub fn console(&self, vm_id: &str, since_start: bool) -> Result<String, CloudstackSimError> {
+        hypervisor_of(&self.engine)?.console(vm_id, since_start).map_err(CloudstackSimError::machine)
+    }
+
+    /// Waits until a VM's serial port says something since its latest start; gives everything said since then.
+    ///
+    /// # Errors
+    /// VMs are not booted here, or it is not said in time; the error has what was.
+    pub async fn until_console(
+        &self,
+        vm_id: &str,
+        needle: &str,
+        limit: Duration,
+    ) -> Result<String, CloudstackSimError> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let said = self.console(vm_id, true)?;
+            if said.contains(needle) {
+                return Ok(said);
+            }
+            if Instant::now() > deadline {
+                return Err(CloudstackSimError::Unsaid { needle: needle.to_owned(), said });
+            }
+            tokio::time::sleep(CONSOLE_INTERVAL).await;
+        }
+    }
+
+    /// Saves what a VM's screen shows as PNG in the state folder; gives the file.
+    ///
+    /// # Errors
+    /// Nothing runs for this VM, or its machine refuses.
+    pub async fn screenshot(&self, vm_id: &str) -> Result<PathBuf, CloudstackSimError> {
+        admin::screenshot_of(&self.engine, vm_id).await
     }
 
     /// Requests of a command that passed authentication so far.
@@ -141,16 +228,35 @@ impl CloudstackHandle {
     }
 
     /// Arms a failure for the next `count` requests (or jobs) of a command; `*` means any.
+    ///
+    /// Kinds that kill need a process: [`Self::arm_fault`].
     pub fn arm(&self, command: &str, kind: FaultKind, count: u32) {
-        let fault = Fault { command: command.to_owned(), kind, count, delay_ms: 0 };
-        self.engine.world.lock().faults.arm(fault);
+        if let Err(reason) = self.arm_fault(Fault { count, ..Fault::once(command, kind) }) {
+            tracing::error!(%reason, ?kind, "a fault could not be armed");
+        }
+    }
+
+    /// Arms a failure with everything it can have; gives its number.
+    ///
+    /// # Errors
+    /// The process named cannot be killed, or is named by a failure that kills nothing.
+    pub fn arm_fault(&self, fault: Fault) -> Result<u64, CloudstackSimError> {
+        self.engine.world.lock().faults.arm(fault).map_err(CloudstackSimError::Fault)
+    }
+
+    /// Everything armed since the last `clear_faults`, used up or not.
+    #[must_use]
+    pub fn fault_views(&self) -> Vec<FaultView> {
+        self.engine.world.lock().faults.views()
     }
 
     /// Makes the next `count` answers of a command come late.
     pub fn arm_slow(&self, command: &str, delay: Duration, count: u32) {
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-        let fault = Fault { command: command.to_owned(), kind: FaultKind::Slow, count, delay_ms };
-        self.engine.world.lock().faults.arm(fault);
+        let fault = Fault { count, delay_ms, ..Fault::once(command, FaultKind::Slow) };
+        if let Err(reason) = self.arm_fault(fault) {
+            tracing::error!(%reason, "a fault could not be armed");
+        }
     }
 
     /// Failures not used up yet.
@@ -194,9 +300,47 @@ impl CloudstackHandle {
 impl Drop for CloudstackHandle {
     fn drop(&mut self) {
         self.engine.cancel.cancel();
+        self.end_machines();
         if !self.keep_devices {
             self.engine.world.lock().storage.detach_loops();
         }
+    }
+}
+
+/// The machines of a cloud that boots its VMs.
+pub(crate) fn hypervisor_of(engine: &Engine) -> Result<&Hypervisor, CloudstackSimError> {
+    let none = || CloudstackSimError::Config("VMs are not booted here: set `boots`".to_owned());
+    engine.hypervisor.as_ref().ok_or_else(none)
+}
+
+/// Machines that end by themselves (a guest shut down, QEMU died) are stopped VMs, as the host's power reports tell.
+async fn power_reports(engine: Arc<Engine>) {
+    let mut ended: BTreeSet<String> = BTreeSet::new();
+    loop {
+        tokio::select! {
+            () = engine.cancel.cancelled() => return,
+            () = tokio::time::sleep(POWER_REPORT_INTERVAL) => {}
+        }
+        let Some(hypervisor) = &engine.hypervisor else { return };
+        ended.extend(hypervisor.take_ended());
+        if ended.is_empty() {
+            continue;
+        }
+        let mut world = engine.world.lock();
+        ended.retain(|vm_id| {
+            match world.inventory.vm(vm_id).map(|vm| vm.state) {
+                // Its start job is about to say that it runs.
+                Some(VmState::Starting) => return !hypervisor.runs(vm_id),
+                Some(VmState::Running) if !hypervisor.runs(vm_id) => {
+                    if let Err(refusal) = set_state(&mut world, vm_id, VmState::Stopped) {
+                        tracing::warn!(vm_id, reason = refusal.text, "an ended machine's VM could not be stopped");
+                    }
+                }
+                _ => {}
+            }
+            false
+        });
+        engine.commit(&mut world);
     }
 }
 

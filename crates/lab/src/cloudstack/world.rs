@@ -77,9 +77,21 @@ impl World {
             state_path,
             jobs_changed: true,
         };
+        world.power_lost_machines_off();
         world.replug_all()?;
         world.commit();
         Ok(world)
+    }
+
+    /// Machines end with the server that ran them; power reports of the hosts then say so.
+    fn power_lost_machines_off(&mut self) {
+        if !self.config.boots {
+            return;
+        }
+        let worker = self.oma_vm_id.clone();
+        for vm in self.inventory.vms.iter_mut().filter(|vm| vm.id != worker && vm.state == VmState::Running) {
+            vm.state = VmState::Stopped;
+        }
     }
 
     /// Saves the state when it changed. Returns whether it did.
@@ -170,7 +182,8 @@ impl World {
         if uuid::Uuid::try_parse(id).is_err() {
             return Err(Refusal::invalid(format!("UUID: {id} is not a valid UUID")));
         }
-        let taken = self.inventory.volume(id).is_some() || self.inventory.vm(id).is_some();
+        let exists = self.inventory.volume(id).is_some() || self.inventory.vm(id).is_some();
+        let taken = exists || self.inventory.used_ids.contains(id);
         if taken {
             return Err(Refusal::invalid(format!("UUID: {id} already exists so can't create/update with custom id")));
         }
@@ -218,6 +231,11 @@ impl World {
     /// Makes a volume's device disappear.
     pub(crate) fn unplug(&mut self, volume: &Volume) -> Result<(), CloudstackSimError> {
         self.storage.conceal(volume)
+    }
+
+    /// Whether this VM runs in a real machine when it runs.
+    pub(crate) fn boots_machine(&self, vm_id: &str) -> bool {
+        self.config.boots && vm_id != self.oma_vm_id
     }
 
     /// Whether the volume is a data disk of the worker VM while that runs.

@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::boot_image::{self, BootPlan};
 use super::fill_random;
 use crate::vcenter::{Area, VcenterError};
 
@@ -23,10 +24,16 @@ const REGION_BYTES: u64 = 4 * MIB;
 const REGIONS: u64 = 5;
 /// Smallest file system `mkfs.ext4` makes with a journal and the files put into it.
 const MIN_FILESYSTEM_BYTES: u64 = 24 * MIB;
+/// The same with a kernel, its initial file system and a userland.
+const MIN_BOOTABLE_FILESYSTEM_BYTES: u64 = 64 * MIB;
+/// Block of the file systems, and length of the marker file: it is one block, so that it can be replaced in place.
+pub const MARKER_BYTES: u64 = 4096;
 /// Where administrators' programs lie when `PATH` does not say.
 const ADMIN_FOLDERS: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
-/// The file tests look for after a migration.
+/// The file tests look for after a migration: a line of text, padded to one block.
 pub const MARKER_PATH: &str = "etc/marker";
+/// Label of the file system on a data disk.
+const DATA_LABEL: &str = "data";
 
 /// Kind of partition table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,10 +61,12 @@ pub struct DiskPlan {
     pub payload_bytes: u64,
     /// Seed of all random content.
     pub seed: u64,
+    /// Makes the disk boot; needs a DOS partition table.
+    pub boot: Option<BootPlan>,
 }
 
 impl DiskPlan {
-    /// A bootable-looking system disk with an MBR.
+    /// A system disk with an MBR and nothing to boot.
     #[must_use]
     pub fn system(capacity_bytes: u64) -> Self {
         Self {
@@ -68,6 +77,17 @@ impl DiskPlan {
             marker: "system disk of the laboratory\n".to_owned(),
             payload_bytes: 4 * MIB,
             seed: 1,
+            boot: None,
+        }
+    }
+
+    /// A system disk that boots a small Linux, which mounts the file system `data` of a second disk.
+    #[must_use]
+    pub fn bootable(capacity_bytes: u64) -> Self {
+        Self {
+            filesystem_bytes: half(capacity_bytes).max(MIN_BOOTABLE_FILESYSTEM_BYTES),
+            boot: Some(BootPlan { data_label: Some(DATA_LABEL.to_owned()) }),
+            ..Self::system(capacity_bytes)
         }
     }
 
@@ -78,10 +98,11 @@ impl DiskPlan {
             capacity_bytes,
             table: PartitionTable::Gpt,
             filesystem_bytes: half(capacity_bytes),
-            label: "data".to_owned(),
+            label: DATA_LABEL.to_owned(),
             marker: "data disk of the laboratory\n".to_owned(),
             payload_bytes: 8 * MIB,
             seed: 2,
+            boot: None,
         }
     }
 }
@@ -104,6 +125,8 @@ pub struct DiskLayout {
     pub trap: Area,
     /// Offsets in the disk of those bytes.
     pub trap_bytes: Vec<u64>,
+    /// The block of the marker file.
+    pub marker: Area,
 }
 
 /// Makes the image; an existing file is replaced.
@@ -111,12 +134,16 @@ pub struct DiskLayout {
 /// # Errors
 /// When the plan is too small, a program is missing (the error names the Debian package), or a program fails.
 pub fn build(path: &Path, plan: &DiskPlan) -> Result<DiskLayout, VcenterError> {
-    let layout = layout(plan)?;
+    let mut layout = layout(plan)?;
     let file = File::create(path).map_err(VcenterError::file("make the image", path))?;
     file.set_len(plan.capacity_bytes).map_err(VcenterError::file("size the image", path))?;
     drop(file);
     partition(path, plan, &layout)?;
     make_filesystem(path, plan, &layout)?;
+    layout.marker.start = marker_start(path, &layout)?;
+    if plan.boot.is_some() {
+        boot_image::write_loader(path, &plan.label, layout.filesystem.start)?;
+    }
     fill_raw(path, plan, &layout).map_err(VcenterError::file("fill the image", path))?;
     Ok(layout)
 }
@@ -125,6 +152,12 @@ fn layout(plan: &DiskPlan) -> Result<DiskLayout, VcenterError> {
     let filesystem = Area { start: FIRST_PARTITION_BYTES, length: plan.filesystem_bytes };
     let raw_end = plan.capacity_bytes.saturating_sub(TAIL_BYTES) / MIB * MIB;
     let special = REGIONS * REGION_BYTES;
+    if plan.boot.is_some() && plan.table != PartitionTable::Mbr {
+        return Err(VcenterError::Config("a bootable disk needs a DOS partition table".to_owned()));
+    }
+    if plan.marker.len() as u64 >= MARKER_BYTES {
+        return Err(VcenterError::Config(format!("a marker is shorter than {MARKER_BYTES} bytes")));
+    }
     if plan.filesystem_bytes < MIN_FILESYSTEM_BYTES
         || !plan.filesystem_bytes.is_multiple_of(MIB)
         || raw_end < filesystem.end() + special + MIB
@@ -143,7 +176,28 @@ fn layout(plan: &DiskPlan) -> Result<DiskLayout, VcenterError> {
         scratch: Area { start: trap.end(), length: raw.end() - trap.end() },
         trap,
         trap_bytes: odd_places.iter().map(|place| trap.start + place).collect(),
+        marker: Area { start: 0, length: MARKER_BYTES },
     })
+}
+
+/// Where the marker's only block lies, as `debugfs` finds it in the finished file system.
+fn marker_start(path: &Path, layout: &DiskLayout) -> Result<u64, VcenterError> {
+    let mut command = program("debugfs");
+    command.args(["-R", &format!("blocks /{MARKER_PATH}")]);
+    command.arg(format!("{}?offset={}", path.display(), layout.filesystem.start));
+    let said = run(command, "debugfs", "e2fsprogs", "")?;
+    let blocks: Option<Vec<u64>> = said.split_whitespace().map(|number| number.parse().ok()).collect();
+    match blocks.as_deref() {
+        Some([block]) if *block > 0 => Ok(layout.filesystem.start + block * MARKER_BYTES),
+        _ => Err(VcenterError::Program { program: "debugfs", detail: format!("the marker is not one block: {said}") }),
+    }
+}
+
+/// The text as the marker file holds it: one line, then empty ones to the end of the block.
+pub(crate) fn marker_block(text: &str) -> Vec<u8> {
+    let mut block = text.trim_end_matches('\n').as_bytes().to_vec();
+    block.resize(usize::try_from(MARKER_BYTES).unwrap_or_default(), b'\n');
+    block
 }
 
 fn partition(path: &Path, plan: &DiskPlan, layout: &DiskLayout) -> Result<(), VcenterError> {
@@ -161,21 +215,24 @@ fn partition(path: &Path, plan: &DiskPlan, layout: &DiskLayout) -> Result<(), Vc
     };
     let mut command = program("sfdisk");
     command.args(["--quiet", "--no-reread", "--no-tell-kernel"]).arg(path);
-    run(command, "sfdisk", "fdisk", &script)
+    run(command, "sfdisk", "fdisk", &script).map(drop)
 }
 
 fn make_filesystem(path: &Path, plan: &DiskPlan, layout: &DiskLayout) -> Result<(), VcenterError> {
     let tree = tempfile::tempdir().map_err(VcenterError::file("make a folder for", path))?;
     write_tree(tree.path(), plan).map_err(VcenterError::file("write the files of", path))?;
+    if let Some(boot) = &plan.boot {
+        boot_image::write_system(tree.path(), boot)?;
+    }
     let mut command = program("mkfs.ext4");
     command
-        .args(["-q", "-F", "-b", "4096", "-L", &plan.label, "-d"])
+        .args(["-q", "-F", "-b", &MARKER_BYTES.to_string(), "-L", &plan.label, "-d"])
         .arg(tree.path())
         .arg("-E")
         .arg(format!("offset={}", layout.filesystem.start))
         .arg(path)
         .arg(format!("{}k", layout.filesystem.length / 1024));
-    run(command, "mkfs.ext4", "e2fsprogs", "")
+    run(command, "mkfs.ext4", "e2fsprogs", "").map(drop)
 }
 
 /// The files of the file system: a marker, text, incompressible bytes, and a file with holes.
@@ -183,7 +240,7 @@ fn write_tree(root: &Path, plan: &DiskPlan) -> io::Result<()> {
     for folder in ["etc", "home", "srv", "var/lib/app", "var/log"] {
         std::fs::create_dir_all(root.join(folder))?;
     }
-    std::fs::write(root.join(MARKER_PATH), &plan.marker)?;
+    std::fs::write(root.join(MARKER_PATH), marker_block(&plan.marker))?;
     std::fs::write(root.join("etc/hostname"), format!("{}\n", plan.label))?;
     std::fs::write(root.join("etc/fstab"), format!("LABEL={} / ext4 defaults 0 1\n", plan.label))?;
     std::fs::write(root.join("home/notes.txt"), "Written before the migration.\n")?;
@@ -215,7 +272,7 @@ fn fill_raw(path: &Path, plan: &DiskPlan, layout: &DiskLayout) -> io::Result<()>
 }
 
 /// The program from `PATH`, or from where Debian puts administrators' programs.
-fn program(name: &str) -> Command {
+pub(super) fn program(name: &str) -> Command {
     let in_path = std::env::var_os("PATH")
         .map(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file()))
         .unwrap_or_default();
@@ -223,8 +280,14 @@ fn program(name: &str) -> Command {
     Command::new(elsewhere.filter(|_| !in_path).unwrap_or_else(|| PathBuf::from(name)))
 }
 
-fn run(mut command: Command, name: &'static str, package: &'static str, input: &str) -> Result<(), VcenterError> {
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+/// Runs a program to its end with that input; gives what it printed.
+pub(super) fn run(
+    mut command: Command,
+    name: &'static str,
+    package: &'static str,
+    input: &str,
+) -> Result<String, VcenterError> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => VcenterError::MissingProgram { program: name, package },
         _ => VcenterError::Program { program: name, detail: error.to_string() },
@@ -238,7 +301,7 @@ fn run(mut command: Command, name: &'static str, package: &'static str, input: &
     }
     let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }

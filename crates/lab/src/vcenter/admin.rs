@@ -100,6 +100,7 @@ pub(crate) async fn serve(listener: TcpListener, lab: Arc<Lab>, about: About) {
         .route("/lab/vms", get(vms))
         .route("/lab/vms/{name}", get(vm))
         .route("/lab/vms/{name}/writes", post(write))
+        .route("/lab/vms/{name}/marker", post(marker))
         .route("/lab/vms/{name}/scatter", post(scatter))
         .route("/lab/vms/{name}/zeroes", post(zero))
         .route("/lab/vms/{name}/materialise", post(materialise))
@@ -207,6 +208,20 @@ async fn write(State(shared): State<Shared>, Path(name): Path<String>, Json(want
     let length = data.len();
     on_guest(&shared, &name, move |guest| guest.write(wanted.disk_key, wanted.offset_bytes, &data)).await?;
     Ok(Json(json!({ "bytes_written": length })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MarkerRequest {
+    text: String,
+    /// The first disk with a marker when absent.
+    disk_key: Option<i32>,
+}
+
+async fn marker(State(shared): State<Shared>, Path(name): Path<String>, Json(wanted): Json<MarkerRequest>) -> Outcome {
+    let text = wanted.text.clone();
+    on_guest(&shared, &name, move |guest| guest.write_marker(wanted.disk_key, &text)).await?;
+    Ok(Json(json!({ "marker": wanted.text })))
 }
 
 #[derive(Deserialize)]

@@ -52,6 +52,8 @@ pub(crate) struct Disk {
     pub(crate) capacity: u64,
     /// Whether the datastore can tell allocated areas exactly.
     allocation_known: bool,
+    /// Where the block of the guest's marker file lies.
+    pub(crate) marker_start: Option<u64>,
     state: RwLock<DiskState>,
 }
 
@@ -63,6 +65,7 @@ pub(crate) struct DiskPlace {
     pub(crate) folder: String,
     pub(crate) stem: String,
     pub(crate) allocation_known: bool,
+    pub(crate) marker_start: Option<u64>,
 }
 
 impl Disk {
@@ -77,6 +80,7 @@ impl Disk {
             stem: place.stem,
             capacity: state.chain.capacity(),
             allocation_known: place.allocation_known,
+            marker_start: place.marker_start,
             state: RwLock::new(state),
         })
     }

@@ -100,7 +100,6 @@ async fn sdk(State(lab): State<Arc<Lab>>, headers: HeaderMap, body: String) -> R
         Err(fault) => return fault_response(&fault),
     };
     match lab.injections.take_or_hold(&call.method).await {
-        Some(Effect::Ignore) => return success(soap::raw_response(&call.method, "").into()),
         Some(effect) => return injected(&lab, effect).await,
         None => {}
     }
@@ -139,7 +138,7 @@ pub(crate) async fn injected(lab: &Lab, effect: Effect) -> Response {
         Effect::Status { status } => {
             StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response()
         }
-        Effect::Hang | Effect::Hold | Effect::Ignore | Effect::TaskFault { .. } | Effect::CutAfter { .. } => {
+        Effect::Hang | Effect::Hold | Effect::IgnoredByGuest | Effect::TaskFault { .. } | Effect::CutAfter { .. } => {
             tokio::select! {
                 () = lab.injections.until_cleared() => {}
                 () = lab.shutdown.cancelled() => {}

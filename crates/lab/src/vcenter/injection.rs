@@ -40,9 +40,8 @@ pub enum Effect {
         /// Bytes sent before the connection ends.
         bytes: u64,
     },
-    /// The method is answered as if it were done, and nothing happens: a guest that does not obey. Only for methods whose
-    /// answer is empty.
-    Ignore,
+    /// `ShutdownGuest` is accepted and the guest does nothing: a guest that hangs, or asks somebody first.
+    IgnoredByGuest,
     /// Every matching call waits until rules are cleared and is then answered as usual. Such a rule is never used up.
     Hold,
 }
@@ -109,10 +108,16 @@ impl Injections {
         self.cleared.notified().await;
     }
 
-    /// Counts a call and gives the effect a rule has on it. `TaskFault` rules are left for `take_task_fault`.
+    /// Counts a call and gives the effect a rule has on it. Rules on what comes after the answer are left for
+    /// `take_task_fault` and `take_ignorance`.
     pub(crate) fn take(&self, method: &str) -> Option<Effect> {
         *self.calls.lock().entry(method.to_owned()).or_insert(0) += 1;
-        self.take_where(method, |effect| !matches!(effect, Effect::TaskFault { .. }))
+        self.take_where(method, |effect| !matches!(effect, Effect::TaskFault { .. } | Effect::IgnoredByGuest))
+    }
+
+    /// Whether the guest ignores this call, because a rule says so.
+    pub(crate) fn take_ignorance(&self, method: &str) -> bool {
+        self.take_where(method, |effect| *effect == Effect::IgnoredByGuest).is_some()
     }
 
     /// The fault the task of that method has to end with, if a rule says so.

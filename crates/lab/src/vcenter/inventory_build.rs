@@ -404,6 +404,7 @@ impl Builder<'_> {
             folder,
             stem,
             allocation_known: store.kind == "VMFS",
+            marker_start: disk.marker_start_bytes,
         };
         Disk::open(place, &base, &directory, disk.capacity_bytes)
             .map_err(VcenterError::file("open the disk file", base))

@@ -281,6 +281,8 @@ pub struct DiskSpec {
     pub thin: bool,
     /// A raw device mapping: `physicalMode` or `virtualMode`.
     pub raw_device_mode: Option<String>,
+    /// Where the block of the guest's marker file lies, bytes from the start of the disk.
+    pub marker_start_bytes: Option<u64>,
 }
 
 impl Default for DiskSpec {
@@ -296,6 +298,7 @@ impl Default for DiskSpec {
             sharing: "sharingNone".to_owned(),
             thin: true,
             raw_device_mode: None,
+            marker_start_bytes: None,
         }
     }
 }

@@ -68,7 +68,17 @@ pub enum WorldError {
         /// Why.
         reason: String,
     },
-    /// A laboratory endpoint does not answer or refuses.
+    /// A laboratory endpoint refuses.
+    #[error("{url} refuses ({status}): {said}")]
+    Refused {
+        /// Which.
+        url: String,
+        /// HTTP status.
+        status: u16,
+        /// What it said.
+        said: String,
+    },
+    /// A laboratory endpoint does not answer.
     #[error("{url} does not do what was asked")]
     Http {
         /// Which.

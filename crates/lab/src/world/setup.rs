@@ -55,6 +55,8 @@ pub struct WorldPlan {
     pub more_vms: Vec<VmSpec>,
     /// Further accounts of the simulated CloudStack, in the form of its configuration file.
     pub more_accounts: Vec<serde_json::Value>,
+    /// Makes the simulated CloudStack boot the VMs it starts.
+    pub boots: bool,
 }
 
 impl WorldPlan {
@@ -69,7 +71,15 @@ impl WorldPlan {
             volume_dir: None,
             more_vms: Vec::new(),
             more_accounts: Vec::new(),
+            boots: false,
         }
+    }
+
+    /// The same with a system disk that boots, in a cloud that boots what it starts.
+    #[must_use]
+    pub fn bootable(vm_name: &str, roles: Roles, system_bytes: u64, data_bytes: u64) -> Self {
+        let disk_plans = vec![DiskPlan::bootable(system_bytes), DiskPlan::data(data_bytes)];
+        Self { disk_plans, boots: true, ..Self::two_disks(vm_name, roles, system_bytes, data_bytes) }
     }
 }
 
@@ -185,8 +195,9 @@ impl Files {
             let layout = disk_image::build(&image, disk_plan).map_err(WorldError::simulator("disk image"))?;
             let key = FIRST_DISK_KEY + i32::try_from(index).unwrap_or(0);
             let capacity_bytes = disk_plan.capacity_bytes;
+            let marker = layout.marker.start;
             self.disks.push(Disk { key, disk_id: format!("disk-{key}"), capacity_bytes, layout });
-            disks.push(json!({ "image": image, "capacity_bytes": 0 }));
+            disks.push(json!({ "image": image, "capacity_bytes": 0, "marker_start_bytes": marker }));
         }
         let nics = [json!({ "network": "VM Network" }), json!({ "network": "dv-production" })];
         let mut vms = vec![json!({ "name": plan.vm_name, "folder": "prod", "disks": disks, "nics": nics })];
@@ -205,6 +216,7 @@ impl Files {
                 "api_key": "lab-api-key",
                 "secret_key": "lab-secret-key",
                 "accounts": plan.more_accounts,
+                "boots": plan.boots,
             },
         });
         self.write("lab.json", &config.to_string())

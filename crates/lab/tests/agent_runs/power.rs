@@ -54,7 +54,7 @@ fn once(method: &str, what: Effect) -> FaultRule {
 async fn the_guest_is_asked_and_the_answer_does_not_wait_for_it() {
     let site = Site::start().await;
     let source = Source::of(&site).await;
-    site.sim.inject(once("ShutdownGuest", Effect::Ignore));
+    site.sim.inject(once("ShutdownGuest", Effect::IgnoredByGuest));
     let asked = source.off(&site, ShutdownKind::GuestShutdown);
     let deaf = site.client.power_off(&source.moref, &asked).await.unwrap();
     assert_eq!((deaf.power_state.as_str(), deaf.is_off()), ("poweredOn", false), "the guest did not obey");

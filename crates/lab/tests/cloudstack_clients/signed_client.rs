@@ -6,7 +6,7 @@ use lab::cloudstack::signature_of;
 use serde_json::Value;
 
 /// How long a test waits for one job.
-const JOB_DEADLINE: Duration = Duration::from_secs(20);
+const JOB_DEADLINE: Duration = Duration::from_secs(120);
 /// How long one request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 

@@ -1,6 +1,6 @@
 //! attachVolume and detachVolume: where device ids, volume types and the worker's devices change.
 
-use super::super::entities::{Attachment, VolumeType};
+use super::super::entities::{Attachment, Vm, VmState, Volume, VolumeType};
 use super::super::jobs::Submission;
 use super::super::params::Params;
 use super::super::refusal::Refusal;
@@ -33,6 +33,7 @@ pub(super) fn attach_now(world: &mut World, volume_id: &str, vm_id: &str, wanted
     let volume = world.inventory.volume(volume_id).ok_or_else(|| gone("volume", volume_id))?;
     let vm = world.inventory.vm(vm_id).ok_or_else(|| Refusal::invalid("Please specify a valid User VM."))?;
     may_attach(&world.inventory, volume, vm, wanted)?;
+    machine_must_be_off(world, vm, "attach", "to", volume)?;
     let taken: Vec<u32> = world.inventory.volumes_of(vm_id).into_iter().filter_map(device_of).collect();
     let device_id = choose_device_id(wanted, &taken, &vm.name)?;
     let failed = format!("Failed to attach volume {} to VM {}", volume.name, vm.name);
@@ -79,6 +80,9 @@ fn detached_volume_id(world: &World, caller: &Caller, params: &Params) -> Result
 pub(super) fn detach_now(world: &mut World, volume_id: &str) -> Result<(), Refusal> {
     let volume = world.inventory.volume(volume_id).ok_or_else(|| gone("volume", volume_id))?.clone();
     let vm_id = may_detach(&world.inventory, &volume)?;
+    if let Some(vm) = world.inventory.vm(&vm_id) {
+        machine_must_be_off(world, vm, "detach", "from", &volume)?;
+    }
     world.unplug(&volume).map_err(|error| {
         let vm_name = world.inventory.vm(&vm_id).map_or("", |vm| vm.name.as_str());
         Refusal::runtime(format!("Failed to detach volume {} from VM {vm_name}; {}", volume.name, chain(&error)))
@@ -88,6 +92,17 @@ pub(super) fn detach_now(world: &mut World, volume_id: &str) -> Result<(), Refus
         stored.volume_type = VolumeType::Datadisk;
     }
     Ok(())
+}
+
+/// The laboratory's machines take and give no disks while they run: a disk they still write to must not go elsewhere.
+fn machine_must_be_off(world: &World, vm: &Vm, doing: &str, where_to: &str, volume: &Volume) -> Result<(), Refusal> {
+    if !world.boots_machine(&vm.id) || vm.state != VmState::Running {
+        return Ok(());
+    }
+    Err(Refusal::runtime(format!(
+        "Failed to {doing} volume {} {where_to} VM {}; the laboratory's machines change no disks while they run",
+        volume.name, vm.name
+    )))
 }
 
 /// An error with its causes, as an agent's detail.

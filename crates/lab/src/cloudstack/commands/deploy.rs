@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use super::super::catalogue::{ServiceOffering, Template, random_id};
 use super::super::entities::{Attachment, Nic, Vm, VmState, Volume, VolumeState, VolumeType};
 use super::super::jobs::Submission;
+use super::super::json::Object;
 use super::super::params::Params;
 use super::super::refusal::Refusal;
 use super::super::rules::{GIB_BYTES, boot_detail, check_host_name, volume_size};
 use super::super::world::{Caller, World, now};
 use super::check_zone;
 use super::nics::{self, NicWish};
-use super::power::{shown, start_now};
+use super::power::{begin_start, settle_start, shown};
 use super::volumes::check_volume_limit;
 
 /// Limits of custom offerings.
@@ -72,14 +73,22 @@ pub(super) fn deploy(world: &mut World, caller: &Caller, params: &Params) -> Res
     world.inventory.volumes.extend(data_volume);
     world.inventory.vms.push(vm);
     let start = params.flag("startvm").unwrap_or(true);
+    Ok(submission(id, start).creating())
+}
+
+/// A VM that cannot be started stays behind in state `Error`.
+fn submission(id: String, start: bool) -> Submission {
     let queue = id.clone();
-    let submission = Submission::new("VirtualMachine", &id.clone(), &queue, move |world, caller| {
-        if start {
-            start_now(world, &id)?;
-        }
+    let mut submission = Submission::new("VirtualMachine", &id.clone(), &queue, |_, _| Ok(Object::new()));
+    if start {
+        let begin_id = id.clone();
+        submission.prepare = Some(Box::new(move |world| begin_start(world, &begin_id)));
+    }
+    submission.act = Box::new(move |world, caller, done| {
+        settle_start(world, &id, done, VmState::Error)?;
         shown(world, caller, &id)
     });
-    Ok(submission.creating())
+    submission
 }
 
 fn template_of(world: &World, params: &Params) -> Result<Template, Refusal> {

@@ -41,8 +41,14 @@ pub(super) fn add(world: &mut World, caller: &Caller, params: &Params) -> Result
 
 fn add_now(world: &mut World, vm_id: &str, wish: &NicWish) -> Result<(), Refusal> {
     let vm = world.inventory.vm(vm_id).ok_or_else(|| gone("vm", vm_id))?;
-    if vm.state == VmState::Destroyed {
+    if !vm.state.is_settled() {
         return Err(Refusal::invalid("Please specify a VM that is either running or stopped."));
+    }
+    if world.boots_machine(vm_id) && vm.state == VmState::Running {
+        return Err(Refusal::runtime(format!(
+            "Failed to add NIC to VM {}: the laboratory's machines take nothing while they run",
+            vm.instance_name
+        )));
     }
     if world.inventory.has_vm_snapshots(vm_id) {
         return Err(Refusal::runtime("NIC cannot be added to VM with VM Snapshots"));

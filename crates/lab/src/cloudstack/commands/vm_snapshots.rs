@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::catalogue::random_id;
 use super::super::entities::{VmSnapshot, VmSnapshotState, VmState};
+use super::super::errands::Errands;
 use super::super::jobs::Submission;
 use super::super::json::Object;
 use super::super::params::Params;
@@ -12,7 +13,7 @@ use super::super::rules::MAX_VM_SNAPSHOTS;
 use super::super::storage::CopyPlan;
 use super::super::views::snapshots as view;
 use super::super::world::{Caller, World, now};
-use super::{Answer, gone, paged, vm_of, vm_snapshot_of};
+use super::{Answer, carries, gone, paged, vm_of, vm_snapshot_of};
 
 pub(super) fn list(world: &World, caller: &Caller, params: &Params) -> Answer {
     let ids = params.list("vmsnapshotids");
@@ -24,6 +25,7 @@ pub(super) fn list(world: &World, caller: &Caller, params: &Params) -> Answer {
         .filter(|snapshot| world.lists(caller, params, &snapshot.account_id))
         .filter(|snapshot| same("vmsnapshotid", &snapshot.id) && same("virtualmachineid", &snapshot.vm_id))
         .filter(|snapshot| same("state", snapshot.state.as_str()) && same("name", &snapshot.display_name))
+        .filter(|snapshot| carries(params, &snapshot.tags))
         .filter(|snapshot| ids.is_empty() || ids.contains(&snapshot.id))
         .map(|snapshot| view::vm_snapshot(world, snapshot))
         .collect();
@@ -33,7 +35,7 @@ pub(super) fn list(world: &World, caller: &Caller, params: &Params) -> Answer {
 pub(super) fn create(world: &mut World, caller: &Caller, params: &Params) -> Result<Submission, Refusal> {
     let vm = vm_of(world, caller, params, "virtualmachineid")?.clone();
     let with_memory = params.flag("snapshotmemory") == Some(true);
-    if vm.state == VmState::Destroyed {
+    if !vm.state.is_settled() {
         return Err(Refusal::invalid(format!(
             "Creating vm snapshot failed due to VM:{} is not in the running or Stopped state",
             vm.id
@@ -73,7 +75,8 @@ pub(super) fn create(world: &mut World, caller: &Caller, params: &Params) -> Res
         queue: vm.id,
         prepare: Some(Box::new(move |world| {
             mark(world, &prepare_id, VmSnapshotState::Creating)?;
-            Ok(plans(world, &prepare_id, Direction::Take))
+            let held_vm = world.inventory.vm_snapshot(&prepare_id).map(|snapshot| snapshot.vm_id.clone());
+            Ok(Errands::copies(plans(world, &prepare_id, Direction::Take)).holding(held_vm))
         })),
         act: Box::new(move |world, _, copied| {
             let failed = copied.is_err();
@@ -136,7 +139,7 @@ pub(super) fn revert(world: &World, caller: &Caller, params: &Params) -> Result<
         prepare: Some(Box::new(move |world| {
             power_state_must_fit(world, &prepare_id)?;
             mark(world, &prepare_id, VmSnapshotState::Reverting)?;
-            Ok(plans(world, &prepare_id, Direction::Restore))
+            Ok(Errands::copies(plans(world, &prepare_id, Direction::Restore)))
         })),
         act: Box::new(move |world, caller, copied| {
             if world.inventory.vm_snapshot(&id).is_some_and(|snapshot| snapshot.state == VmSnapshotState::Reverting) {
@@ -153,6 +156,9 @@ pub(super) fn revert(world: &World, caller: &Caller, params: &Params) -> Result<
 fn power_state_must_fit(world: &World, id: &str) -> Result<(), Refusal> {
     let snapshot = world.inventory.vm_snapshot(id).ok_or_else(|| gone("vm snapshot", id))?;
     let vm = world.inventory.vm(&snapshot.vm_id).ok_or_else(|| gone("vm", &snapshot.vm_id))?;
+    if snapshot.with_memory && world.boots_machine(&vm.id) {
+        return Err(Refusal::runtime("Machines of this laboratory keep no memory: take a snapshot without it"));
+    }
     let wanted = if snapshot.with_memory { VmState::Running } else { VmState::Stopped };
     if vm.state == wanted {
         return Ok(());

@@ -1,13 +1,12 @@
 //! The lists of VMs and updateVirtualMachine.
 
-use super::super::entities::VmState;
 use super::super::params::Params;
 use super::super::refusal::Refusal;
 use super::super::rules::check_host_name;
 use super::super::views::vm as view;
 use super::super::world::{Caller, World, now};
 use super::power::shown;
-use super::{Answer, check_zone, paged, passes, vm_of};
+use super::{Answer, carries, check_zone, paged, passes, vm_of};
 
 pub(super) fn list(world: &World, caller: &Caller, params: &Params, with_metrics: bool) -> Answer {
     check_zone(world, params)?;
@@ -16,11 +15,14 @@ pub(super) fn list(world: &World, caller: &Caller, params: &Params, with_metrics
         .vms
         .iter()
         .filter(|vm| world.lists(caller, params, &vm.account_id))
-        .filter(|vm| passes(params, &vm.id, &vm.name))
-        .filter(|vm| caller.root_admin || vm.state != VmState::Destroyed)
+        .filter(|vm| passes(params, &vm.id, params.text("name").unwrap_or(&vm.name)))
+        // A name finds every VM that has it in its own.
+        .filter(|vm| params.text("name").is_none_or(|part| vm.name.contains(part)))
+        .filter(|vm| carries(params, &vm.tags))
+        .filter(|vm| caller.root_admin || !vm.state.is_gone())
         .filter(|vm| match params.text("state") {
             None => true,
-            Some("Present") => vm.state != VmState::Destroyed,
+            Some("Present") => !vm.state.is_gone(),
             Some(state) => vm.state.as_str() == state,
         })
         .filter(|vm| params.text("networkid").is_none_or(|wanted| vm.nics.iter().any(|nic| nic.network_id == wanted)))
@@ -32,10 +34,13 @@ pub(super) fn list(world: &World, caller: &Caller, params: &Params, with_metrics
     paged(world, params, "virtualmachine", rows)
 }
 
+/// Settings only a root administrator may change; `readonlydetails` shows them.
+const READ_ONLY_DETAILS: [&str; 2] = ["dataDiskController", "rootDiskController"];
+
 /// Details replace the whole set; only index 0 of the map is read.
 pub(super) fn update(world: &mut World, caller: &Caller, params: &Params) -> Answer {
     let vm = vm_of(world, caller, params, "id")?;
-    let id = vm.id.clone();
+    let (id, vm_details) = (vm.id.clone(), vm.details.clone());
     if let Some(name) = params.text("name") {
         check_host_name(name)?;
         if world.inventory.vms.iter().any(|other| other.id != id && other.name == name) {
@@ -49,6 +54,12 @@ pub(super) fn update(world: &mut World, caller: &Caller, params: &Params) -> Ans
         return Err(params.no_such("ostypeid"));
     }
     let details = params.map_entry("details", 0);
+    let read_only = READ_ONLY_DETAILS
+        .iter()
+        .find(|name| details.contains_key(**name) && vm_details.get(**name) != details.get(**name));
+    if let Some(name) = read_only.filter(|_| !caller.root_admin) {
+        return Err(Refusal::invalid(format!("You're not allowed to add or edit the read-only setting: {name}")));
+    }
     if let Some(vm) = world.inventory.vm_mut(&id) {
         if let Some(name) = params.text("name") {
             vm.name = name.to_owned();

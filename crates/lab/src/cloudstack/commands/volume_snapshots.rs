@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::catalogue::random_id;
 use super::super::entities::{VmState, Volume, VolumeSnapshot, VolumeSnapshotState, VolumeState};
+use super::super::errands::Errands;
 use super::super::jobs::Submission;
 use super::super::json::Object;
 use super::super::params::Params;
@@ -11,7 +12,7 @@ use super::super::refusal::Refusal;
 use super::super::storage::CopyPlan;
 use super::super::views::{date, snapshots as view};
 use super::super::world::{Caller, World, now};
-use super::{Answer, check_zone, gone, paged, passes, volume_of, volume_snapshot_of};
+use super::{Answer, carries, check_zone, gone, paged, passes, volume_of, volume_snapshot_of};
 
 pub(super) fn list(world: &World, caller: &Caller, params: &Params) -> Answer {
     check_zone(world, params)?;
@@ -21,6 +22,7 @@ pub(super) fn list(world: &World, caller: &Caller, params: &Params) -> Answer {
         .iter()
         .filter(|snapshot| world.lists(caller, params, &snapshot.account_id))
         .filter(|snapshot| passes(params, &snapshot.id, &snapshot.name))
+        .filter(|snapshot| carries(params, &snapshot.tags))
         .filter(|snapshot| params.text("volumeid").is_none_or(|wanted| wanted == snapshot.volume_id))
         .map(|snapshot| view::volume_snapshot(world, snapshot))
         .collect();
@@ -41,6 +43,7 @@ pub(super) fn create(world: &mut World, caller: &Caller, params: &Params) -> Res
             volume.state.as_str()
         )));
     }
+    let is_blocked = another_is_active(world, &volume);
     let id = random_id();
     let name = params.text("name").map_or_else(|| format!("{}_{}", volume.name, date(now())), str::to_owned);
     let tags = params.tags().into_iter().filter_map(|(key, value)| value.map(|value| (key, value)));
@@ -63,7 +66,10 @@ pub(super) fn create(world: &mut World, caller: &Caller, params: &Params) -> Res
         instance_id: Some(id),
         is_create: true,
         queue: queue_of(&volume),
-        prepare: Some(Box::new(move |world| begin(world, &prepare_id, &volume_id))),
+        prepare: Some(Box::new(move |world| match is_blocked {
+            true => Err(Refusal::invalid(ANOTHER_IS_ACTIVE)),
+            false => begin(world, &prepare_id, &volume_id),
+        })),
         act: Box::new(move |world, _, copied| {
             finish(world, &act_id, copied)?;
             shown(world, &act_id)
@@ -71,7 +77,29 @@ pub(super) fn create(world: &mut World, caller: &Caller, params: &Params) -> Res
     })
 }
 
-fn begin(world: &mut World, id: &str, volume_id: &str) -> Result<Vec<CopyPlan>, Refusal> {
+/// What a second snapshot on the same VM is refused with.
+const ANOTHER_IS_ACTIVE: &str =
+    "There is other active snapshot tasks on the instance to which the volume is attached, please try again later";
+
+/// Whether a snapshot is being made. One whose job was lost before it began is not.
+pub(super) fn is_active(world: &World, snapshot: &VolumeSnapshot) -> bool {
+    match snapshot.state {
+        VolumeSnapshotState::Creating => true,
+        VolumeSnapshotState::Allocated => world.pending_job_of(&snapshot.id).is_some(),
+        VolumeSnapshotState::BackedUp | VolumeSnapshotState::Error => false,
+    }
+}
+
+/// Whether a snapshot of this volume's VM is being made at this moment.
+fn another_is_active(world: &World, volume: &Volume) -> bool {
+    let Some(attachment) = &volume.attachment else { return false };
+    let on_this_vm = world.inventory.volumes_of(&attachment.vm_id);
+    let mut snapshots = world.inventory.volume_snapshots.iter();
+    snapshots
+        .any(|snapshot| is_active(world, snapshot) && on_this_vm.iter().any(|volume| volume.id == snapshot.volume_id))
+}
+
+fn begin(world: &mut World, id: &str, volume_id: &str) -> Result<Errands, Refusal> {
     let volume = world.inventory.volume_mut(volume_id).ok_or_else(|| gone("volume", volume_id))?;
     if volume.state != VolumeState::Ready {
         return Err(Refusal::invalid(format!("VolumeId: {volume_id} is not in Ready state. Cannot take snapshot.")));
@@ -82,7 +110,8 @@ fn begin(world: &mut World, id: &str, volume_id: &str) -> Result<Vec<CopyPlan>, 
         snapshot.state = VolumeSnapshotState::Creating;
     }
     let to = world.storage.copy_file(id, None);
-    Ok(world.storage.file_of(&volume).map(|from| CopyPlan { from, to }).into_iter().collect())
+    let copies = world.storage.file_of(&volume).map(|from| CopyPlan { from, to }).into_iter().collect();
+    Ok(Errands::copies(copies).holding(volume.attachment.map(|attachment| attachment.vm_id)))
 }
 
 fn finish(world: &mut World, id: &str, copied: Result<u64, Refusal>) -> Result<(), Refusal> {
@@ -102,6 +131,9 @@ fn finish(world: &mut World, id: &str, copied: Result<u64, Refusal>) -> Result<(
         volume.state = VolumeState::Ready;
     }
     let Some(reason) = failed else { return Ok(()) };
+    if reason == ANOTHER_IS_ACTIVE {
+        return Err(Refusal::invalid(reason));
+    }
     tracing::warn!(volume_id, reason, "a volume snapshot failed");
     Err(Refusal::runtime(format!(
         "Failed to create snapshot due to an internal error creating snapshot for volume {volume_id}"
@@ -142,7 +174,7 @@ pub(super) fn revert(world: &World, caller: &Caller, params: &Params) -> Result<
     })
 }
 
-fn begin_revert(world: &mut World, id: &str, volume_id: &str) -> Result<Vec<CopyPlan>, Refusal> {
+fn begin_revert(world: &mut World, id: &str, volume_id: &str) -> Result<Errands, Refusal> {
     let volume = world.inventory.volume(volume_id).ok_or_else(|| gone("volume", volume_id))?;
     let vm = volume.attachment.as_ref().and_then(|attachment| world.inventory.vm(&attachment.vm_id));
     if volume.state != VolumeState::Ready {
@@ -161,7 +193,7 @@ fn begin_revert(world: &mut World, id: &str, volume_id: &str) -> Result<Vec<Copy
     if let Some(volume) = world.inventory.volume_mut(volume_id) {
         volume.state = VolumeState::RevertSnapshotting;
     }
-    Ok(to.map(|to| CopyPlan { from, to }).into_iter().collect())
+    Ok(Errands::copies(to.map(|to| CopyPlan { from, to }).into_iter().collect()))
 }
 
 pub(super) fn delete(world: &World, caller: &Caller, params: &Params) -> Result<Submission, Refusal> {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::super::entities::{VmState, Volume, VolumeSnapshot, VolumeSnapshotState, VolumeState, VolumeType};
+use super::super::entities::{VmState, Volume, VolumeSnapshot, VolumeState, VolumeType};
+use super::super::errands::Errands;
 use super::super::jobs::Submission;
 use super::super::json::Object;
 use super::super::params::Params;
@@ -11,11 +12,11 @@ use super::super::rules::{GIB_BYTES, volume_size};
 use super::super::storage::CopyPlan;
 use super::super::views::volume as view;
 use super::super::world::{Caller, World, now};
-use super::{Answer, check_zone, gone, paged, passes, volume_of, volume_snapshot_of};
+use super::volume_snapshots::is_active;
+use super::{Answer, carries, check_zone, gone, paged, passes, volume_of, volume_snapshot_of};
 
 pub(super) fn list(world: &World, caller: &Caller, params: &Params) -> Answer {
     check_zone(world, params)?;
-    let wanted_tags = params.tags();
     let same = |name: &str, found: Option<&str>| params.text(name).is_none_or(|wanted| found == Some(wanted));
     let rows = world
         .inventory
@@ -29,14 +30,10 @@ pub(super) fn list(world: &World, caller: &Caller, params: &Params) -> Answer {
         .filter(|volume| {
             same("virtualmachineid", volume.attachment.as_ref().map(|attachment| attachment.vm_id.as_str()))
         })
-        .filter(|volume| wanted_tags.iter().all(|(key, value)| has_tag(&volume.tags, key, value.as_deref())))
+        .filter(|volume| carries(params, &volume.tags))
         .map(|volume| view::volume(world, caller, volume))
         .collect();
     paged(world, params, "volume", rows)
-}
-
-fn has_tag(tags: &BTreeMap<String, String>, key: &str, value: Option<&str>) -> bool {
-    tags.get(key).is_some_and(|found| value.is_none_or(|wanted| wanted == found))
 }
 
 /// Allocates the row at once; the job then has nothing left to do but to finish, or to copy the snapshot.
@@ -93,7 +90,7 @@ fn with_copy(mut submission: Submission, id: String, snapshot: VolumeSnapshot) -
         volume.state = VolumeState::Creating;
         let to = world.inventory.volume(&volume_id).and_then(|volume| world.storage.file_of(volume));
         let from = world.storage.copy_file(&snapshot.id, None);
-        Ok(to.map(|to| CopyPlan { from, to }).into_iter().collect())
+        Ok(Errands::copies(to.map(|to| CopyPlan { from, to }).into_iter().collect()))
     }));
     submission.act = Box::new(move |world, caller, copied| {
         let volume = world.inventory.volume_mut(&id).ok_or_else(|| gone("volume", &id))?;
@@ -168,10 +165,8 @@ pub(super) fn delete(world: &mut World, caller: &Caller, params: &Params) -> Ans
     if volume.attachment.is_some() {
         return Err(Refusal::invalid("Please specify a volume that is not attached to any VM."));
     }
-    let being_copied = world.inventory.volume_snapshots.iter().any(|snapshot| {
-        snapshot.volume_id == volume.id
-            && matches!(snapshot.state, VolumeSnapshotState::Creating | VolumeSnapshotState::Allocated)
-    });
+    let mut snapshots = world.inventory.volume_snapshots.iter();
+    let being_copied = snapshots.any(|snapshot| snapshot.volume_id == volume.id && is_active(world, snapshot));
     if being_copied {
         return Err(Refusal::invalid("There are snapshot operations in progress on the volume, unable to delete it"));
     }
@@ -186,6 +181,7 @@ pub(super) fn expunge(world: &mut World, volume: &Volume) -> Result<(), Refusal>
         world.storage.remove_file(&file).map_err(|error| Refusal::runtime(error.to_string()))?;
     }
     world.inventory.volumes.retain(|other| other.id != volume.id);
+    world.inventory.used_ids.insert(volume.id.clone());
     Ok(())
 }
 

@@ -106,6 +106,8 @@ fn attach_rules() {
         ("busy", free(Creating), vm("running", VmState::Running), None, Some("Volume state must be in")),
         ("destroyed", free(Destroy), vm("running", VmState::Running), None, Some("not destroyed")),
         ("dead VM", free(Ready), vm("gone", VmState::Destroyed), None, Some("either running or stopped")),
+        ("half-made VM", free(Ready), vm("failed", VmState::Error), None, Some("either running or stopped")),
+        ("VM on its way", free(Ready), vm("starting", VmState::Starting), None, Some("either running or stopped")),
         ("root taken", free(Ready), vm("stopped", VmState::Stopped), Some(0), Some("already has root volume")),
         ("root free", free(Ready), vm("empty", VmState::Stopped), Some(0), None),
         ("root hot", free(Ready), vm("hot", VmState::Running), Some(0), Some("Root volume detach can happen only")),

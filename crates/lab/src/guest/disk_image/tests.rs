@@ -4,7 +4,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::process::Command;
 
-use super::{DiskPlan, MARKER_PATH, MIB, PartitionTable, build, layout, program};
+use super::{DiskPlan, MARKER_BYTES, MARKER_PATH, MIB, PartitionTable, build, layout, program};
 
 fn output(mut command: Command) -> String {
     let output = command.output().expect("fdisk or e2fsprogs not found: apt-get install fdisk e2fsprogs");
@@ -40,7 +40,11 @@ fn check(plan: &DiskPlan) {
     output(e2fsck);
     let mut debugfs = program("debugfs");
     debugfs.args(["-R", &format!("cat /{MARKER_PATH}")]).arg(&part);
-    assert_eq!(output(debugfs), plan.marker);
+    let marker = output(debugfs);
+    assert_eq!((marker.lines().next(), marker.len() as u64), (plan.marker.lines().next(), MARKER_BYTES));
+    let mut in_place = vec![0; marker.len()];
+    std::fs::File::open(&image).unwrap().read_exact_at(&mut in_place, built.marker.start).unwrap();
+    assert_eq!(in_place, marker.as_bytes(), "the marker's block is where the layout says");
 
     let file = std::fs::File::open(&image).unwrap();
     let mut trap = vec![0; usize::try_from(built.trap.length).unwrap()];
@@ -67,7 +71,25 @@ fn a_data_disk_with_a_gpt_is_sound() {
 }
 
 #[test]
+fn a_bootable_disk_is_sound_and_starts_with_a_boot_loader() {
+    let plan = DiskPlan::bootable(160 * MIB);
+    check(&plan);
+    let directory = tempfile::tempdir().unwrap();
+    let image = directory.path().join("disk.raw");
+    build(&image, &plan).unwrap();
+    let mut first = [0; 1024];
+    std::fs::File::open(&image).unwrap().read_exact_at(&mut first, 0).unwrap();
+    assert_eq!(&first[510..512], [0x55, 0xaa], "the mark of a boot sector");
+    assert!(first[..446].windows(4).any(|word| word == b"GRUB"), "GRUB's first stage is in the boot sector");
+    assert!(first[512..].iter().any(|byte| *byte != 0), "and its core behind it");
+}
+
+#[test]
 fn plans_that_do_not_fit_are_refused() {
     let plan = DiskPlan { filesystem_bytes: 100 * MIB, ..DiskPlan::system(110 * MIB) };
     assert!(layout(&plan).unwrap_err().to_string().contains("does not fit"));
+    let plan = DiskPlan { table: PartitionTable::Gpt, ..DiskPlan::bootable(160 * MIB) };
+    assert!(layout(&plan).unwrap_err().to_string().contains("DOS partition table"));
+    let plan = DiskPlan { marker: "x".repeat(4096), ..DiskPlan::system(128 * MIB) };
+    assert!(layout(&plan).unwrap_err().to_string().contains("marker"));
 }

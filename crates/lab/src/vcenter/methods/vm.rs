@@ -1,6 +1,7 @@
 //! VM snapshots, power and reconfiguration: mostly methods that start a task.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::reconfigure::Changes;
 use super::{Answer, Context};
@@ -12,6 +13,9 @@ use crate::vcenter::vm::{NewVmSnapshot, Vm};
 
 /// Steps a slowed task reports progress in.
 const PROGRESS_STEPS: u32 = 4;
+
+/// Least time a guest needs to shut down.
+const GUEST_SHUTDOWN: Duration = Duration::from_millis(250);
 
 type Work = Box<dyn FnOnce(&Lab, &Vm) -> Result<Option<MoRef>, Fault> + Send>;
 
@@ -103,9 +107,16 @@ fn shutdown_guest(context: &Context<'_>) -> Result<Answer, Fault> {
     if let Some(fault) = vm.guest_shutdown_refusal() {
         return Err(fault);
     }
+    if context.lab.injections.take_ignorance(&context.call.method) {
+        return Ok(context.done());
+    }
     let lab = Arc::clone(context.lab);
     tokio::spawn(async move {
-        tokio::time::sleep(lab.injections.task_delay()).await;
+        let delay = GUEST_SHUTDOWN.max(lab.injections.task_delay());
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = lab.shutdown.cancelled() => return,
+        }
         if let Err(fault) = vm.set_power(false, lab.now()) {
             tracing::debug!(vm = vm.spec.name, fault = %fault.type_name, "guest shutdown came too late");
         }
