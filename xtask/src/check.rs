@@ -56,6 +56,24 @@ pub fn run(root: &Path, no_tests: bool) -> Result<bool> {
     Ok(true)
 }
 
+/// Builds what the crash matrix runs and runs all of it; `Ok(false)` when a case failed.
+pub fn crash_matrix(root: &Path, only: Option<&str>) -> Result<bool> {
+    let cargo = |arguments: &[&str]| {
+        let mut command = Command::new("cargo");
+        command.args(arguments).current_dir(root);
+        command
+    };
+    let built = cargo(&["build", "--locked", "-p", "migratekit", "-p", "lab"]).status().context("cannot run cargo")?;
+    if !built.success() {
+        return Ok(false);
+    }
+    let mut matrix = cargo(&["run", "--locked", "--quiet", "-p", "lab", "--", "crash-matrix"]);
+    if let Some(only) = only {
+        matrix.args(["--only", only]);
+    }
+    Ok(matrix.status().context("cannot run the crash matrix")?.success())
+}
+
 fn run_part(root: &Path, part: &Part) -> Result<bool> {
     let begun = Instant::now();
     let status = Command::new("cargo")

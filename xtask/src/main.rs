@@ -26,6 +26,12 @@ enum Task {
     },
     /// Only the house rules: layers, dead files, headers, lengths, names.
     Tidy,
+    /// Every kind of trouble at every step of every saga; takes hours. The ordinary tests try each place once.
+    CrashMatrix {
+        /// Only cases whose text holds this (`test/attach`, `kill_before`).
+        #[arg(long)]
+        only: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -43,6 +49,7 @@ fn run(task: Task) -> Result<bool> {
     let root = repository_root();
     match task {
         Task::Check { no_tests } => check::run(&root, no_tests),
+        Task::CrashMatrix { only } => check::crash_matrix(&root, only.as_deref()),
         Task::Tidy => {
             let findings = tidy::findings(&root)?;
             for finding in &findings {

@@ -23,6 +23,7 @@ pub use setup::{Disk, Roles, WorldPlan};
 use crate::guest::Scatter;
 use crate::mariadb::MariaDbServer;
 use crate::serve::Addresses;
+use crate::wire::Wire;
 use setup::Files;
 
 /// How long a process may take to come up.
@@ -43,6 +44,7 @@ pub struct World {
     /// The agent, once it is enrolled.
     pub agent: Option<Process>,
     database: Option<MariaDbServer>,
+    database_wire: Option<Wire>,
 }
 
 impl World {
@@ -56,7 +58,16 @@ impl World {
         let mut files = Files::make(dir)?;
         let database = match plan.roles {
             Roles::Together => None,
-            Roles::Apart => Some(MariaDbServer::start(None).map_err(WorldError::simulator("MariaDB"))?),
+            Roles::Apart | Roles::TogetherOnMariaDb => {
+                Some(MariaDbServer::start(None).map_err(WorldError::simulator("MariaDB"))?)
+            }
+        };
+        let database_wire = match (&database, plan.roles) {
+            (Some(server), Roles::TogetherOnMariaDb) => {
+                let to = SocketAddr::from(([127, 0, 0, 1], server.port()));
+                Some(Wire::to(to).await.map_err(WorldError::simulator("wire to the database"))?)
+            }
+            _ => None,
         };
         files.write_lab(&plan)?;
         let lab = files.start_lab()?;
@@ -67,9 +78,10 @@ impl World {
             what: "the simulators' addresses".to_owned(),
             reason: error.to_string(),
         })?;
-        files.write_hub(database.as_ref())?;
+        files.write_hub(database.as_ref(), database_wire.as_ref(), &plan)?;
         let http = reqwest::Client::new();
-        let mut world = Self { files, plan, addresses, http, lab, hub: Vec::new(), agent: None, database };
+        let (hub, agent) = (Vec::new(), None);
+        let mut world = Self { files, plan, addresses, http, lab, hub, agent, database, database_wire };
         for role in world.plan.roles.names() {
             let process = world.files.start_role(role)?;
             world.hub.push(process);
@@ -261,6 +273,12 @@ impl World {
     pub async fn write_marker_on(&self, disk: &Disk, text: &str) -> Result<(), WorldError> {
         let path = format!("/lab/vms/{}/marker", self.plan.vm_name);
         self.vcenter_admin(&path, &json!({ "text": text, "disk_key": disk.key })).await.map(|_| ())
+    }
+
+    /// The wire to the database, in a world that has one.
+    #[must_use]
+    pub fn database_wire(&self) -> Option<&Wire> {
+        self.database_wire.as_ref()
     }
 
     /// The disks of the VM.

@@ -50,6 +50,9 @@ pub struct CloudstackConfig {
     /// Boot every started VM but the worker in `qemu-system-x86_64`, from its own volumes.
     #[serde(default)]
     pub boots: bool,
+    /// VMs that are started without being booted write to their disks, as a guest does.
+    #[serde(default)]
+    pub guests_scribble: bool,
     /// Limits and places of those machines.
     #[serde(default)]
     pub hypervisor: HypervisorConfig,
@@ -81,6 +84,7 @@ impl CloudstackConfig {
             jobs: JobTiming::default(),
             limits: Limits::default(),
             boots: false,
+            guests_scribble: false,
             hypervisor: HypervisorConfig::default(),
             enforce_post: false,
         }

@@ -14,6 +14,10 @@ use super::entities::Volume;
 use super::error::CloudstackSimError;
 use super::rules::disk_serial;
 
+/// How often a guest repeats what it writes at once.
+const SCRIBBLES: usize = 200;
+/// Where it writes first: into the first partition.
+const SCRIBBLE_AT_BYTES: u64 = 2 << 20;
 /// Bytes copied per system call, so that a long copy can be interrupted between calls.
 const COPY_STEP_BYTES: u64 = 64 << 20;
 /// What virtio-blk disks are called in `/dev/disk/by-id`.
@@ -72,6 +76,20 @@ impl Storage {
             Some(device) => losetup("resizing", &["--set-capacity".as_ref(), device.as_os_str()]).map(drop),
             None => Ok(()),
         }
+    }
+
+    /// Writes to a volume's file as a guest does that has just been started.
+    pub(crate) fn scribble(&self, volume: &Volume) -> Result<(), CloudstackSimError> {
+        use std::os::unix::fs::FileExt as _;
+        let Some(path) = self.file_of(volume) else { return Ok(()) };
+        let text = format!("written by the guest of {}", volume.id).repeat(SCRIBBLES);
+        let file = OpenOptions::new().write(true).open(&path).map_err(|source| file_error("opening", &path, source))?;
+        let write = || {
+            file.write_all_at(text.as_bytes(), SCRIBBLE_AT_BYTES)?;
+            file.write_all_at(text.as_bytes(), volume.size_bytes / 2)?;
+            file.sync_all()
+        };
+        write().map_err(|source| file_error("writing to", &path, source))
     }
 
     /// Removes a file; one that is gone already is fine.

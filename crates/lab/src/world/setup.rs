@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use store::DatabaseConfig;
 
 use super::error::WorldError;
 use super::operator::Operator;
@@ -12,6 +13,7 @@ use crate::guest::disk_image::{self, DiskLayout, DiskPlan};
 use crate::mariadb::MariaDbServer;
 use crate::ports::ReservedPort;
 use crate::vcenter::VmSpec;
+use crate::wire::Wire;
 
 /// The account at the simulated vCenter.
 pub(super) const VCENTER_USER: &str = "administrator@vsphere.local";
@@ -27,6 +29,8 @@ pub enum Roles {
     Together,
     /// Three processes on MariaDB.
     Apart,
+    /// One process on a MariaDB whose wire can be cut.
+    TogetherOnMariaDb,
 }
 
 impl Roles {
@@ -34,7 +38,7 @@ impl Roles {
     #[must_use]
     pub fn names(self) -> &'static [&'static str] {
         match self {
-            Self::Together => &["hub"],
+            Self::Together | Self::TogetherOnMariaDb => &["hub"],
             Self::Apart => &["volume-daemon", "oma", "gateway"],
         }
     }
@@ -57,6 +61,10 @@ pub struct WorldPlan {
     pub more_accounts: Vec<serde_json::Value>,
     /// Makes the simulated CloudStack boot the VMs it starts.
     pub boots: bool,
+    /// Makes the VMs it starts without booting them write to their disks.
+    pub guests_scribble: bool,
+    /// How long the hub lets one call of CloudStack take, in seconds, when not as long as usual.
+    pub call_timeout_seconds: Option<u32>,
 }
 
 impl WorldPlan {
@@ -72,6 +80,8 @@ impl WorldPlan {
             more_vms: Vec::new(),
             more_accounts: Vec::new(),
             boots: false,
+            guests_scribble: false,
+            call_timeout_seconds: None,
         }
     }
 
@@ -217,27 +227,38 @@ impl Files {
                 "secret_key": "lab-secret-key",
                 "accounts": plan.more_accounts,
                 "boots": plan.boots,
+                "guests_scribble": plan.guests_scribble,
             },
         });
         self.write("lab.json", &config.to_string())
     }
 
     /// Writes the hub's and the agent's configuration.
-    pub(super) fn write_hub(&self, database: Option<&MariaDbServer>) -> Result<(), WorldError> {
+    pub(super) fn write_hub(
+        &self,
+        database: Option<&MariaDbServer>,
+        wire: Option<&Wire>,
+        plan: &super::WorldPlan,
+    ) -> Result<(), WorldError> {
         let dir = self.dir.display();
         let database = match database {
             None => format!("[database]\nkind = \"sqlite\"\npath = \"{dir}/hub/hub.sqlite\"\n"),
             Some(server) => {
-                let config = server.database(DATABASE).map_err(WorldError::simulator("database"))?;
+                let mut config = server.database(DATABASE).map_err(WorldError::simulator("database"))?;
+                if let (DatabaseConfig::MariaDb { port, .. }, Some(wire)) = (&mut config, wire) {
+                    *port = wire.address().port();
+                }
                 toml::to_string(&json!({ "database": config }))
                     .map_err(WorldError::simulator("database configuration"))?
             }
         };
+        let patience = plan.call_timeout_seconds;
+        let patience = patience.map(|seconds| format!("call_timeout_seconds = {seconds}\n")).unwrap_or_default();
         let hub = format!(
             "{database}\n\
              [gateway]\nlisten = \"{public}\"\nlocal_nbd_listen = \"{nbd}\"\nstate_dir = \"{dir}/hub\"\nrun_dir = \"{dir}/run\"\n\n\
-             [volume_daemon]\nlisten = \"{volumes}\"\nstate_dir = \"{dir}/hub\"\nby_id_dir = \"{dir}/by-id\"\n\n\
-             [oma]\nlisten = \"{oma}\"\nstate_dir = \"{dir}/hub\"\nrun_dir = \"{dir}/run\"\nvolume_daemon_url = \"http://{volumes}\"\n",
+             [volume_daemon]\nlisten = \"{volumes}\"\nstate_dir = \"{dir}/hub\"\nby_id_dir = \"{dir}/by-id\"\n{patience}\n\
+             [oma]\nlisten = \"{oma}\"\nstate_dir = \"{dir}/hub\"\nrun_dir = \"{dir}/run\"\nvolume_daemon_url = \"http://{volumes}\"\n{patience}",
             public = self.public.address(),
             nbd = self.local_nbd.address(),
             volumes = self.volume_daemon.address(),

@@ -127,6 +127,12 @@ pub(super) fn settle_start(
     let is_starting = world.inventory.vm(id).is_some_and(|vm| vm.state == VmState::Starting);
     if is_starting {
         set_state(world, id, if done.is_ok() { VmState::Running } else { fallback })?;
+        if done.is_ok() && world.config.guests_scribble && id != world.oma_vm_id {
+            let volumes: Vec<Volume> = world.inventory.volumes_of(id).into_iter().cloned().collect();
+            for volume in volumes {
+                world.storage.scribble(&volume).map_err(|error| Refusal::runtime(error.to_string()))?;
+            }
+        }
     }
     done.map(drop)
 }
