@@ -56,6 +56,8 @@ pub struct WorldPlan {
     pub more_accounts: Vec<serde_json::Value>,
     /// Makes the simulated CloudStack boot the VMs it starts.
     pub boots: bool,
+    /// Further networks of the simulated CloudStack, in the form of its configuration file.
+    pub more_networks: Vec<serde_json::Value>,
 }
 
 impl WorldPlan {
@@ -71,6 +73,7 @@ impl WorldPlan {
             more_vms: Vec::new(),
             more_accounts: Vec::new(),
             boots: false,
+            more_networks: Vec::new(),
         }
     }
 
@@ -216,6 +219,7 @@ impl Files {
                 "secret_key": "lab-secret-key",
                 "accounts": plan.more_accounts,
                 "boots": plan.boots,
+                "more_networks": plan.more_networks,
             },
         });
         self.write("lab.json", &config.to_string())
