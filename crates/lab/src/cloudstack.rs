@@ -29,7 +29,10 @@ mod views;
 mod world;
 
 pub use catalogue::{CUSTOM_DISK_OFFERING, SMALL_OFFERING};
-pub use config::{ADMIN_ACCOUNT, AccountConfig, CloudstackConfig, HypervisorConfig, JobTiming, Limits, OmaVmConfig};
+pub use config::{
+    ADMIN_ACCOUNT, AccountConfig, CloudstackConfig, HypervisorConfig, JobTiming, Limits, NetworkConfig, NetworkKind,
+    OmaVmConfig,
+};
 pub use entities::{VmState, VolumeState, VolumeType};
 pub use error::CloudstackSimError;
 pub use faults::{Fault, FaultKind, FaultView};

@@ -8,12 +8,16 @@
 mod cloud;
 #[path = "cloudstack_clients/faults.rs"]
 mod faults;
+#[path = "cloudstack_clients/kills.rs"]
+mod kills;
 #[path = "cloudstack_clients/machines.rs"]
 mod machines;
 #[path = "cloudstack_clients/protocol.rs"]
 mod protocol;
 #[path = "cloudstack_clients/python.rs"]
 mod python;
+#[path = "cloudstack_clients/rules.rs"]
+mod rules;
 #[path = "cloudstack_clients/signed_client.rs"]
 mod signed_client;
 #[path = "cloudstack_clients/volumes.rs"]

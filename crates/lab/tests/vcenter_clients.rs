@@ -8,6 +8,8 @@
 mod files;
 #[path = "vcenter_clients/misbehaviour.rs"]
 mod misbehaviour;
+#[path = "vcenter_clients/power.rs"]
+mod power;
 #[path = "vcenter_clients/protocol.rs"]
 mod protocol;
 #[path = "vcenter_clients/pyvmomi.rs"]

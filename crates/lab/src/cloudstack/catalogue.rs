@@ -2,14 +2,18 @@
 //!
 //! Every id is derived from a name, so a restarted server, and the next one, offers the same.
 
-use super::config::{ADMIN_ACCOUNT, CloudstackConfig};
+use super::config::{ADMIN_ACCOUNT, CloudstackConfig, NetworkKind};
 use super::error::CloudstackSimError;
 use model::Secret;
 
 /// Domain of all accounts.
 pub(crate) const DOMAIN_NAME: &str = "ROOT";
-/// The only zone.
+/// The zone everything is in.
 pub(crate) const ZONE_NAME: &str = "lab-zone";
+/// A zone that exists when a network is in it; nothing else ever is.
+pub(crate) const OTHER_ZONE_NAME: &str = "lab-zone-2";
+/// VLAN of the first network the configuration adds, and third octet of its addresses.
+const FIRST_MORE: u8 = 40;
 /// The only primary storage.
 pub(crate) const POOL_NAME: &str = "PS0";
 /// The only cluster.
@@ -74,13 +78,15 @@ pub(crate) struct Template {
 #[derive(Debug, Clone)]
 pub(crate) struct Network {
     pub(crate) id: String,
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// `Isolated`, `Shared` or `L2`.
     pub(crate) network_type: &'static str,
     /// First three octets of its /24; none for L2.
-    pub(crate) prefix: Option<&'static str>,
+    pub(crate) prefix: Option<String>,
     pub(crate) vlan: u32,
     pub(crate) offering_name: &'static str,
+    pub(crate) in_other_zone: bool,
+    pub(crate) can_be_used: bool,
 }
 
 /// Everything constant.
@@ -152,13 +158,25 @@ impl Catalogue {
                 template("CentOS 5.6 (64-bit) no GUI (Simulator)", "CentOS 5.6 (64-bit)", 2),
                 template("shell", "Other PV (64-bit)", 1),
             ],
-            networks: vec![
-                network("lab-isolated", "Isolated", Some("10.1.1"), 1850),
-                network("lab-shared", "Shared", Some("10.20.30"), 100),
-                network("lab-l2", "L2", None, 200),
-            ],
+            networks: networks(config),
             os_types: OS_TYPES.iter().map(|name| (fixed_id("ostype", name), *name)).collect(),
         })
+    }
+
+    /// Id and name of the zone a network is in.
+    pub(crate) fn zone_of(&self, network: &Network) -> (String, &'static str) {
+        if network.in_other_zone {
+            return (fixed_id("zone", OTHER_ZONE_NAME), OTHER_ZONE_NAME);
+        }
+        (self.zone_id.clone(), ZONE_NAME)
+    }
+
+    /// The zones, the one everything is in first.
+    pub(crate) fn zones(&self) -> Vec<(String, &'static str)> {
+        let mut zones = vec![(self.zone_id.clone(), ZONE_NAME)];
+        let other = self.networks.iter().find(|network| network.in_other_zone);
+        zones.extend(other.map(|network| self.zone_of(network)));
+        zones
     }
 
     pub(crate) fn account(&self, id: &str) -> Option<&Account> {
@@ -243,11 +261,34 @@ fn template(name: &'static str, os_type_name: &'static str, size_gib: u64) -> Te
     }
 }
 
-fn network(name: &'static str, network_type: &'static str, prefix: Option<&'static str>, vlan: u32) -> Network {
-    let offering_name = match network_type {
-        "Isolated" => "DefaultIsolatedNetworkOfferingWithSourceNatService",
-        "Shared" => "DefaultSharedNetworkOffering",
-        _ => "DefaultL2NetworkOffering",
+fn networks(config: &CloudstackConfig) -> Vec<Network> {
+    let mut networks = vec![
+        network("lab-isolated", NetworkKind::Isolated, "10.1.1", 1850),
+        network("lab-shared", NetworkKind::Shared, "10.20.30", 100),
+        network("lab-l2", NetworkKind::L2, "", 200),
+    ];
+    networks.extend((FIRST_MORE..).zip(&config.more_networks).map(|(number, wanted)| Network {
+        in_other_zone: wanted.other_zone,
+        can_be_used: wanted.can_use_for_deploy,
+        ..network(&wanted.name, wanted.kind, &format!("10.20.{number}"), number.into())
+    }));
+    networks
+}
+
+fn network(name: &str, kind: NetworkKind, prefix: &str, vlan: u32) -> Network {
+    let (network_type, offering_name) = match kind {
+        NetworkKind::Isolated => ("Isolated", "DefaultIsolatedNetworkOfferingWithSourceNatService"),
+        NetworkKind::Shared => ("Shared", "DefaultSharedNetworkOffering"),
+        NetworkKind::L2 => ("L2", "DefaultL2NetworkOffering"),
     };
-    Network { id: fixed_id("network", name), name, network_type, prefix, vlan, offering_name }
+    Network {
+        id: fixed_id("network", name),
+        name: name.to_owned(),
+        network_type,
+        prefix: (kind != NetworkKind::L2).then(|| prefix.to_owned()),
+        vlan,
+        offering_name,
+        in_other_zone: false,
+        can_be_used: true,
+    }
 }

@@ -32,6 +32,9 @@ pub struct CloudstackConfig {
     /// Further accounts, each with its own key pair and its own resources.
     #[serde(default)]
     pub accounts: Vec<AccountConfig>,
+    /// Networks beside the three that are always there; one in the other zone brings that zone into being.
+    #[serde(default)]
+    pub more_networks: Vec<NetworkConfig>,
     /// The VM that plays the worker: volumes attached to it appear in `by_id_dir`.
     #[serde(default)]
     pub oma_vm: OmaVmConfig,
@@ -78,6 +81,7 @@ impl CloudstackConfig {
             api_key: api_key.into(),
             secret_key: Secret::new(secret_key),
             accounts: Vec::new(),
+            more_networks: Vec::new(),
             oma_vm: OmaVmConfig::default(),
             loop_devices: false,
             device_delay_ms: 0,
@@ -104,6 +108,37 @@ pub struct AccountConfig {
     /// A second root administrator instead of a plain user.
     #[serde(default)]
     pub root_admin: bool,
+}
+
+/// Kind of a guest network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum NetworkKind {
+    /// Of one account, behind a virtual router.
+    Isolated,
+    /// Of many accounts.
+    Shared,
+    /// Without addresses.
+    L2,
+}
+
+/// One more guest network.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: NetworkKind,
+    /// It is in the zone `lab-zone-2`, where there is nothing else.
+    #[serde(default)]
+    pub other_zone: bool,
+    /// `canusefordeploy`: without it no VM gets an interface in it.
+    #[serde(default = "yes")]
+    pub can_use_for_deploy: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// The worker VM.

@@ -46,7 +46,9 @@ pub(crate) fn ensure_oma_vm(config: &CloudstackConfig, catalogue: &Catalogue, in
             id: fixed_id("nic", &id),
             network_id: network.map(|network| network.id.clone()).unwrap_or_default(),
             mac: oma.mac.clone(),
-            ip_address: network.and_then(|network| network.prefix).map(|prefix| format!("{prefix}.{HOST_NUMBER}")),
+            ip_address: network
+                .and_then(|network| network.prefix.as_ref())
+                .map(|prefix| format!("{prefix}.{HOST_NUMBER}")),
             device_id: 0,
             is_default: true,
         }],

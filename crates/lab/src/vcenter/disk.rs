@@ -281,6 +281,7 @@ mod tests {
             folder: "vm".to_owned(),
             stem: "vm".to_owned(),
             allocation_known: true,
+            marker_start: None,
         };
         Disk::open(place, &directory.join("base.raw"), directory, 8 << 20).unwrap()
     }

@@ -65,6 +65,8 @@ pub struct WorldPlan {
     pub guests_scribble: bool,
     /// How long the hub lets one call of CloudStack take, in seconds, when not as long as usual.
     pub call_timeout_seconds: Option<u32>,
+    /// Further networks of the simulated CloudStack, in the form of its configuration file.
+    pub more_networks: Vec<serde_json::Value>,
 }
 
 impl WorldPlan {
@@ -82,6 +84,7 @@ impl WorldPlan {
             boots: false,
             guests_scribble: false,
             call_timeout_seconds: None,
+            more_networks: Vec::new(),
         }
     }
 
@@ -228,6 +231,7 @@ impl Files {
                 "accounts": plan.more_accounts,
                 "boots": plan.boots,
                 "guests_scribble": plan.guests_scribble,
+                "more_networks": plan.more_networks,
             },
         });
         self.write("lab.json", &config.to_string())

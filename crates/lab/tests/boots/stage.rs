@@ -115,8 +115,8 @@ pub(crate) fn is_alive(pid: u32) -> bool {
 }
 
 /// Waits until something holds.
-pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    lab::world::until(SOON, what, || condition()).await.expect("in time");
+pub(crate) async fn until(what: &str, condition: impl FnMut() -> bool) {
+    lab::world::until(SOON, what, condition).await.expect("in time");
 }
 
 /// The words after `migratekit-lab: <what> ` of every such line of a console, in order.

@@ -54,6 +54,7 @@ pub(crate) async fn start_with(change: impl FnOnce(&mut VcenterConfig)) -> Site 
     let image = folder.path().join("system.raw");
     let layout = disk_image::build(&image, &DiskPlan::system(SYSTEM_BYTES)).expect("the image is built");
     let mut config = config(folder.path(), &image);
+    config.vms[0].disks[0].marker_start_bytes = Some(layout.marker.start);
     change(&mut config);
     let sim = VcenterSim::start(config).await.expect("the site starts");
     Site { sim, layout, folder }

@@ -13,8 +13,8 @@ const TEMPLATE_FILTERS: [&str; 7] =
     ["all", "featured", "self", "selfexecutable", "sharedexecutable", "executable", "community"];
 
 pub(super) fn zones(world: &World, caller: &Caller, params: &Params) -> Answer {
-    let shown = passes(params, &world.catalogue.zone_id, ZONE_NAME);
-    let rows = if shown { vec![view::zone(world, caller)] } else { Vec::new() };
+    let zones = world.catalogue.zones().into_iter().filter(|(id, name)| passes(params, id, name));
+    let rows = zones.map(|(id, name)| view::zone(caller, &id, name)).collect();
     paged(world, params, "zone", rows)
 }
 
@@ -111,12 +111,17 @@ pub(super) fn templates(world: &World, params: &Params) -> Answer {
 }
 
 pub(super) fn networks(world: &World, caller: &Caller, params: &Params) -> Answer {
-    check_zone(world, params)?;
+    let zone_id = params.text("zoneid");
+    if zone_id.is_some_and(|wanted| world.catalogue.zones().iter().all(|(id, _)| id != wanted)) {
+        return Err(params.no_such("zoneid"));
+    }
     let rows = world
         .catalogue
         .networks
         .iter()
-        .filter(|network| passes(params, &network.id, network.name))
+        .filter(|network| passes(params, &network.id, &network.name))
+        .filter(|network| zone_id.is_none_or(|wanted| world.catalogue.zone_of(network).0 == wanted))
+        .filter(|network| params.flag("canusefordeploy").is_none_or(|wanted| wanted == network.can_be_used))
         .filter(|network| params.text("type").is_none_or(|wanted| wanted.eq_ignore_ascii_case(network.network_type)))
         .map(|network| view::network(world, caller, network))
         .collect();

@@ -1,6 +1,6 @@
 //! addNicToVirtualMachine, and the making of interfaces for deploy.
 
-use super::super::catalogue::{Network, random_id};
+use super::super::catalogue::{Network, ZONE_NAME, random_id};
 use super::super::entities::{Inventory, Nic, VmState};
 use super::super::jobs::Submission;
 use super::super::json::Object;
@@ -71,6 +71,12 @@ fn add_now(world: &mut World, vm_id: &str, wish: &NicWish) -> Result<(), Refusal
 
 /// An interface with the wished addresses when they are free; an invalid MAC is silently replaced.
 pub(super) fn make(inventory: &Inventory, network: &Network, wish: &NicWish, device_id: u32) -> Result<Nic, Refusal> {
+    if network.in_other_zone {
+        return Err(Refusal::invalid(format!("Network id={} doesn't belong to zone {ZONE_NAME}", network.id)));
+    }
+    if !network.can_be_used {
+        return Err(Refusal::runtime(format!("Unable to acquire Guest IP address for network {}", network.id)));
+    }
     let others: Vec<&Nic> = inventory.vms.iter().flat_map(|vm| &vm.nics).collect();
     let mac = match wish.mac.as_deref().filter(|mac| is_mac(mac)).map(str::to_lowercase) {
         Some(mac) if others.iter().any(|nic| nic.network_id == network.id && nic.mac == mac) => {
@@ -90,7 +96,7 @@ pub(super) fn make(inventory: &Inventory, network: &Network, wish: &NicWish, dev
 }
 
 fn ip_address(others: &[&Nic], network: &Network, wish: &NicWish) -> Result<Option<String>, Refusal> {
-    let Some(prefix) = network.prefix else { return Ok(None) };
+    let Some(prefix) = &network.prefix else { return Ok(None) };
     let is_taken = |address: &str| {
         others.iter().any(|nic| nic.network_id == network.id && nic.ip_address.as_deref() == Some(address))
     };

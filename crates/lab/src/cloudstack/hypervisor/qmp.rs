@@ -68,7 +68,7 @@ mod tests {
         let server = std::thread::spawn(move || {
             let (stream, _) = listener.accept().unwrap();
             let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-            let mut say = |text: &str| (&stream).write_all(format!("{text}\r\n").as_bytes()).unwrap();
+            let say = |text: &str| (&stream).write_all(format!("{text}\r\n").as_bytes()).unwrap();
             say(r#"{"QMP": {"version": {}, "capabilities": []}}"#);
             let asked = lines.next().unwrap().unwrap();
             say(r#"{"return": {}}"#);

@@ -16,18 +16,18 @@ fn empty() -> Vec<Json> {
     Vec::new()
 }
 
-/// The only zone.
-pub(crate) fn zone(world: &World, caller: &Caller) -> Object {
+/// A zone.
+pub(crate) fn zone(caller: &Caller, id: &str, name: &str) -> Object {
     Object::new()
-        .put("id", &world.catalogue.zone_id)
-        .put("name", ZONE_NAME)
+        .put("id", id)
+        .put("name", name)
         .put("dns1", "10.147.28.6")
         .put("internaldns1", "10.147.28.6")
         .put("guestcidraddress", "10.1.1.0/24")
         .put("networktype", "Advanced")
         .put("securitygroupsenabled", false)
         .put("allocationstate", "Enabled")
-        .put_if(caller.root_admin, "zonetoken", fixed_id("zonetoken", ZONE_NAME))
+        .put_if(caller.root_admin, "zonetoken", fixed_id("zonetoken", name))
         .put("dhcpprovider", "VirtualRouter")
         .put("localstorageenabled", false)
         .put("tags", empty())
@@ -175,18 +175,20 @@ pub(crate) fn template(world: &World, template: &Template) -> Object {
 pub(crate) fn network(world: &World, caller: &Caller, network: &Network) -> Object {
     let admin = world.catalogue.account_named(ADMIN_ACCOUNT);
     let vlan = caller.root_admin.then(|| network.vlan.to_string());
+    let (zone_id, zone_name) = world.catalogue.zone_of(network);
+    let prefix = network.prefix.as_deref();
     let acl = if network.network_type == "Shared" { "Domain" } else { "Account" };
     Object::new()
         .put("id", &network.id)
-        .put("name", network.name)
-        .put("displaytext", network.name)
+        .put("name", &network.name)
+        .put("displaytext", &network.name)
         .put("broadcastdomaintype", "Vlan")
         .put("traffictype", "Guest")
-        .maybe("gateway", network.prefix.map(|prefix| format!("{prefix}.1")))
-        .maybe("netmask", network.prefix.map(|_| "255.255.255.0"))
-        .maybe("cidr", network.prefix.map(|prefix| format!("{prefix}.0/24")))
-        .put("zoneid", &world.catalogue.zone_id)
-        .put("zonename", ZONE_NAME)
+        .maybe("gateway", prefix.map(|prefix| format!("{prefix}.1")))
+        .maybe("netmask", prefix.map(|_| "255.255.255.0"))
+        .maybe("cidr", prefix.map(|prefix| format!("{prefix}.0/24")))
+        .put("zoneid", zone_id)
+        .put("zonename", zone_name)
         .put("networkofferingid", fixed_id("networkoffering", network.offering_name))
         .put("networkofferingname", network.offering_name)
         .put("networkofferingdisplaytext", network.offering_name)
@@ -206,7 +208,7 @@ pub(crate) fn network(world: &World, caller: &Caller, network: &Network) -> Obje
         .put("physicalnetworkid", fixed_id("physicalnetwork", "pn0"))
         .put("restartrequired", false)
         .put("specifyipranges", network.network_type == "Shared")
-        .put("canusefordeploy", true)
+        .put("canusefordeploy", network.can_be_used)
         .put("ispersistent", false)
         .put("tags", empty())
         .put("details", Object::new())

@@ -141,12 +141,12 @@ fn default_nic(vm: &Vm) -> Option<&Nic> {
 
 fn nic(world: &World, vm: &Vm, nic: &Nic) -> Object {
     let network = world.catalogue.network(&nic.network_id);
-    let prefix = network.and_then(|network| network.prefix);
+    let prefix = network.and_then(|network| network.prefix.as_deref());
     let uri = network.filter(|_| vm.state == VmState::Running).map(|network| format!("vlan://{}", network.vlan));
     Object::new()
         .put("id", &nic.id)
         .put("networkid", &nic.network_id)
-        .maybe("networkname", network.map(|network| network.name))
+        .maybe("networkname", network.map(|network| &network.name))
         .maybe("netmask", prefix.map(|_| "255.255.255.0"))
         .maybe("gateway", prefix.map(|prefix| format!("{prefix}.1")))
         .maybe("ipaddress", nic.ip_address.as_ref())
