@@ -5,9 +5,11 @@ mod clock;
 mod completions;
 pub mod failure;
 mod findings;
+mod group;
 mod hub;
 mod job;
 mod nbd;
+mod network;
 mod output;
 mod probe;
 mod replicate;
@@ -82,6 +84,12 @@ enum Command {
     /// VMs: discover, add, list, show, remove.
     #[command(subcommand)]
     Vm(vm::VmCommand),
+    /// Network mappings: where a VM's network cards go in a failover.
+    #[command(subcommand)]
+    Network(network::NetworkCommand),
+    /// Groups: VMs that are handled together.
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// Replicate a VM into its target.
     Replicate(replicate::ReplicateArgs),
     /// Jobs: what runs, what ran, and why it failed.
@@ -152,6 +160,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Vcenter(command) => vcenter::run(&context, command).await,
         Command::Target(command) => target::run(&context, command).await,
         Command::Vm(command) => vm::run(&context, command).await,
+        Command::Network(command) => network::run(&context, command).await,
+        Command::Group(command) => group::run(&context, command).await,
         Command::Replicate(args) => replicate::run(&context, &args).await,
         Command::Job(command) => job::run(&context, command).await,
         Command::Probe(command) => probe::run(&context, command).await,

@@ -13,15 +13,17 @@ pub mod enrolment;
 pub mod error;
 pub mod front;
 pub mod http;
-pub mod networks;
 pub mod origin;
 pub mod router;
 pub mod state;
 
 mod failure;
 mod inventory;
+mod machine_groups;
+mod networks;
 mod operations;
 mod replication;
+mod target_listings;
 mod targets;
 mod teardown;
 mod unfinished;

@@ -8,8 +8,10 @@ use model::Secret;
 
 /// Domain of all accounts.
 pub(crate) const DOMAIN_NAME: &str = "ROOT";
-/// The only zone.
+/// The zone everything is in.
 pub(crate) const ZONE_NAME: &str = "lab-zone";
+/// A second zone, with nothing in it but a network.
+pub(crate) const FAR_ZONE_NAME: &str = "lab-far-zone";
 /// The only primary storage.
 pub(crate) const POOL_NAME: &str = "PS0";
 /// The only cluster.
@@ -81,6 +83,9 @@ pub(crate) struct Network {
     pub(crate) prefix: Option<&'static str>,
     pub(crate) vlan: u32,
     pub(crate) offering_name: &'static str,
+    pub(crate) zone_name: &'static str,
+    /// What it shows as `canusefordeploy`.
+    pub(crate) is_usable: bool,
 }
 
 /// Everything constant.
@@ -156,6 +161,10 @@ impl Catalogue {
                 network("lab-isolated", "Isolated", Some("10.1.1"), 1850),
                 network("lab-shared", "Shared", Some("10.20.30"), 100),
                 network("lab-l2", "L2", None, 200),
+                network("lab-bubble-1", "Isolated", Some("10.99.1"), 1901),
+                network("lab-bubble-2", "Isolated", Some("10.99.2"), 1902),
+                Network { is_usable: false, ..network("lab-closed", "Isolated", Some("10.66.1"), 1903) },
+                Network { zone_name: FAR_ZONE_NAME, ..network("lab-far", "Isolated", Some("10.77.1"), 1850) },
             ],
             os_types: OS_TYPES.iter().map(|name| (fixed_id("ostype", name), *name)).collect(),
         })
@@ -249,5 +258,14 @@ fn network(name: &'static str, network_type: &'static str, prefix: Option<&'stat
         "Shared" => "DefaultSharedNetworkOffering",
         _ => "DefaultL2NetworkOffering",
     };
-    Network { id: fixed_id("network", name), name, network_type, prefix, vlan, offering_name }
+    Network {
+        id: fixed_id("network", name),
+        name,
+        network_type,
+        prefix,
+        vlan,
+        offering_name,
+        zone_name: ZONE_NAME,
+        is_usable: true,
+    }
 }

@@ -57,7 +57,7 @@ async fn requests_are_struck_by_command_and_count() {
         for _ in 0..2 {
             assert_eq!(cloud.admin.refused("listZones", &[]).await.0, status);
         }
-        assert_eq!(cloud.admin.ok("listZones", &[]).await["count"], 1);
+        assert_eq!(cloud.admin.ok("listZones", &[]).await["count"], 2);
     }
     cloud.sim.arm("listZones", FaultKind::Http500, 1);
     let (status, body) = cloud.admin.post(&cloud.admin.form("listZones", &[])).await.expect("an answer");

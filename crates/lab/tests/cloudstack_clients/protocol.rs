@@ -170,14 +170,14 @@ async fn writes_must_be_posted_where_that_is_enforced() {
 async fn catalogue_lists_answer_with_their_own_keys() {
     let cloud = Cloud::start().await;
     for (command, key, count) in [
-        ("listZones", "zone", 1),
+        ("listZones", "zone", 2),
         ("listDomains", "domain", 1),
         ("listAccounts", "account", 1),
         ("listUsers", "user", 1),
         ("listResourceLimits", "resourcelimit", 12),
         ("listServiceOfferings", "serviceoffering", 3),
         ("listDiskOfferings", "diskoffering", 3),
-        ("listNetworks", "network", 3),
+        ("listNetworks", "network", 7),
         ("listNetworkOfferings", "networkoffering", 3),
         ("listHosts", "host", 1),
         ("listStoragePools", "storagepool", 1),

@@ -53,7 +53,7 @@ async fn walk(method: &str) -> Value {
 }
 
 fn check_volume(seen: &Value) {
-    assert_eq!(seen["zones"], 1);
+    assert_eq!(seen["zones"], 2);
     let created = &seen["created"];
     assert_eq!(created["name"], "walk & 100% of *everything* / é");
     assert_eq!((&created["state"], &created["size"]), (&json!("Allocated"), &json!(3_u64 << 30)));

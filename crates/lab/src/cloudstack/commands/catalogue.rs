@@ -1,6 +1,6 @@
 //! Lists of what never changes, and of accounts.
 
-use super::super::catalogue::{Account, HOST_NAME, POOL_NAME, ZONE_NAME};
+use super::super::catalogue::{Account, FAR_ZONE_NAME, HOST_NAME, Network, POOL_NAME, ZONE_NAME, fixed_id};
 use super::super::json::Object;
 use super::super::params::Params;
 use super::super::refusal::Refusal;
@@ -8,14 +8,15 @@ use super::super::views::{catalogue as view, limits};
 use super::super::world::{Caller, World};
 use super::{Answer, check_zone, paged, passes};
 
+/// Every zone; only networks are in another one than the first.
+const ZONES: [&str; 2] = [ZONE_NAME, FAR_ZONE_NAME];
 /// Values of `templatefilter`.
 const TEMPLATE_FILTERS: [&str; 7] =
     ["all", "featured", "self", "selfexecutable", "sharedexecutable", "executable", "community"];
 
 pub(super) fn zones(world: &World, caller: &Caller, params: &Params) -> Answer {
-    let shown = passes(params, &world.catalogue.zone_id, ZONE_NAME);
-    let rows = if shown { vec![view::zone(world, caller)] } else { Vec::new() };
-    paged(world, params, "zone", rows)
+    let shown = ZONES.into_iter().filter(|name| passes(params, &fixed_id("zone", name), name));
+    paged(world, params, "zone", shown.map(|name| view::zone(caller, name)).collect())
 }
 
 pub(super) fn capabilities(world: &World) -> Answer {
@@ -111,23 +112,34 @@ pub(super) fn templates(world: &World, params: &Params) -> Answer {
 }
 
 pub(super) fn networks(world: &World, caller: &Caller, params: &Params) -> Answer {
-    check_zone(world, params)?;
+    let zone_id = params.text("zoneid");
+    if zone_id.is_some_and(|wanted| ZONES.iter().all(|name| fixed_id("zone", name) != wanted)) {
+        return Err(params.no_such("zoneid"));
+    }
+    let only_usable = params.flag("canusefordeploy").unwrap_or(false);
     let rows = world
         .catalogue
         .networks
         .iter()
         .filter(|network| passes(params, &network.id, network.name))
         .filter(|network| params.text("type").is_none_or(|wanted| wanted.eq_ignore_ascii_case(network.network_type)))
+        .filter(|network| zone_id.is_none_or(|wanted| fixed_id("zone", network.zone_name) == wanted))
+        .filter(|network| network.is_usable || !only_usable)
         .map(|network| view::network(world, caller, network))
         .collect();
     paged(world, params, "network", rows)
 }
 
 pub(super) fn network_offerings(world: &World, params: &Params) -> Answer {
-    let rows: Vec<Object> = world
-        .catalogue
-        .networks
+    let networks = &world.catalogue.networks;
+    let is_first_of_its_kind = |(at, network): &(usize, &Network)| {
+        networks[..*at].iter().all(|before| before.offering_name != network.offering_name)
+    };
+    let rows: Vec<Object> = networks
         .iter()
+        .enumerate()
+        .filter(is_first_of_its_kind)
+        .map(|(_, network)| network)
         .filter(|network| {
             params.text("guestiptype").is_none_or(|wanted| wanted.eq_ignore_ascii_case(network.network_type))
         })
