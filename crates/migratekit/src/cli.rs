@@ -6,9 +6,11 @@ mod completions;
 mod failover;
 pub mod failure;
 mod findings;
+mod group;
 mod hub;
 mod job;
 mod nbd;
+mod network;
 mod output;
 mod probe;
 mod replicate;
@@ -84,6 +86,12 @@ enum Command {
     /// VMs: discover, add, list, show, remove.
     #[command(subcommand)]
     Vm(vm::VmCommand),
+    /// Network mappings: where a VM's network cards go in a failover.
+    #[command(subcommand)]
+    Network(network::NetworkCommand),
+    /// Groups: VMs that are handled together.
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// Replicate a VM into its target.
     Replicate(replicate::ReplicateArgs),
     /// Fail a VM over into its target: for a test, or for good; and the ways back.
@@ -157,6 +165,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Vcenter(command) => vcenter::run(&context, command).await,
         Command::Target(command) => target::run(&context, command).await,
         Command::Vm(command) => vm::run(&context, command).await,
+        Command::Network(command) => network::run(&context, command).await,
+        Command::Group(command) => group::run(&context, command).await,
         Command::Replicate(args) => replicate::run(&context, &args).await,
         Command::Failover(command) => failover::run(&context, command).await,
         Command::Job(command) => job::run(&context, command).await,

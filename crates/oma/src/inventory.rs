@@ -2,8 +2,10 @@
 
 mod add;
 mod convert;
+mod known;
 mod scan;
 pub mod vcenter;
 
 pub use add::add;
+pub(crate) use known::vm_called;
 pub use scan::{ScanCache, scan};

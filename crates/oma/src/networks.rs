@@ -1,11 +1,16 @@
 //! Which network of the target each network card of a VM goes to: looked up, judged, stored.
 //!
-//! Read `map` (what is decided, and every reason against it), then `target` (what the target offers).
+//! Read `map` (what is decided, and every reason against it), then `target` (what the target offers), then `set` and
+//! `report` (what an operator changes and sees).
 
 pub mod map;
-pub mod target;
+pub(crate) mod report;
+pub(crate) mod set;
+pub(crate) mod target;
+mod view;
 
 use api::Problem;
+use api::oma::networks::MappingView;
 use api::vma::SourceNic;
 use model::FailureKind;
 use model::status::FailoverType;
@@ -67,6 +72,23 @@ impl From<&NetworkMapping> for NicMapping {
             ip_address: row.ip_address.clone(),
         }
     }
+}
+
+/// Deletes a mapping and answers with it.
+///
+/// # Errors
+/// There is none with that id; the database fails.
+pub(crate) async fn delete(state: &OmaState, mapping_id: &str) -> Result<MappingView, OmaError> {
+    let deleted = network_mappings::delete(state.store(), mapping_id).await;
+    deleted.map(view::mapping).map_err(|error| {
+        let is_absent = error.kind() == FailureKind::NotFound;
+        let problem = OmaError::from(error).into_problem();
+        if is_absent {
+            problem.remedy("`migratekit network list VM` shows those there are").into()
+        } else {
+            problem.into()
+        }
+    })
 }
 
 /// The network cards of a VM when it was last discovered, in its order.

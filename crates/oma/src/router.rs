@@ -15,7 +15,8 @@ use utoipa_axum::routes;
 
 use crate::auth::require_operator;
 use crate::http::{
-    agents, contexts, credentials, discovery, enroll, events, failovers, health, jobs, openapi, replications, targets,
+    agents, contexts, credentials, discovery, enroll, events, failovers, health, jobs, machine_groups,
+    network_mappings, openapi, replications, target_listings, targets,
 };
 use crate::state::OmaState;
 
@@ -83,9 +84,26 @@ fn failover_routes() -> OpenApiRouter<OmaState> {
         .routes(routes!(failovers::readiness))
 }
 
+/// And these: what the target offers, where network cards go, and which VMs belong together.
+fn placement_routes() -> OpenApiRouter<OmaState> {
+    OpenApiRouter::new()
+        .routes(routes!(network_mappings::list, network_mappings::set))
+        .routes(routes!(network_mappings::validate))
+        .routes(routes!(network_mappings::delete))
+        .routes(routes!(target_listings::zones))
+        .routes(routes!(target_listings::networks))
+        .routes(routes!(target_listings::service_offerings))
+        .routes(routes!(target_listings::disk_offerings))
+        .routes(routes!(target_listings::templates))
+        .routes(routes!(machine_groups::create, machine_groups::list))
+        .routes(routes!(machine_groups::show, machine_groups::replace, machine_groups::delete))
+        .routes(routes!(machine_groups::members))
+        .routes(routes!(machine_groups::put_member, machine_groups::remove_member))
+}
+
 /// The router with everything around it.
 pub fn router(state: OmaState) -> Router {
-    let operators = operator_routes().merge(domain_routes()).merge(failover_routes());
+    let operators = operator_routes().merge(domain_routes()).merge(failover_routes()).merge(placement_routes());
     let operators = operators.route_layer(from_fn_with_state(state.clone(), require_operator));
     let (router, document) = assemble(operators);
     router
@@ -101,7 +119,7 @@ pub fn router(state: OmaState) -> Router {
 /// The OpenAPI document of the router.
 #[must_use]
 pub fn openapi_document() -> OpenApi {
-    assemble(operator_routes().merge(domain_routes()).merge(failover_routes())).1
+    assemble(operator_routes().merge(domain_routes()).merge(failover_routes()).merge(placement_routes())).1
 }
 
 fn assemble(operators: OpenApiRouter<OmaState>) -> (Router<OmaState>, OpenApi) {

@@ -1,4 +1,6 @@
-//! `migratekit target`: CloudStack targets and whether they are fit for replication.
+//! `migratekit target`: CloudStack targets, whether they are fit for replication, and what they offer.
+
+mod listings;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,6 +10,8 @@ use api::oma::targets::{CheckOutcome, TargetReport, TargetRequest, TargetView};
 use api::page::Page;
 use clap::{Args, Subcommand};
 use model::FailureKind;
+
+use listings::ListingArgs;
 
 use super::failure::{CHECK_FAILED, Failure};
 use super::hub::{Context, read_secret};
@@ -25,6 +29,14 @@ pub enum TargetCommand {
     },
     /// List targets.
     List,
+    /// List the networks a target's account sees.
+    Networks(ListingArgs),
+    /// List its zones.
+    Zones(ListingArgs),
+    /// List the compute and disk offerings of its zone.
+    Offerings(ListingArgs),
+    /// List the templates of its zone.
+    Templates(ListingArgs),
 }
 
 /// A target to add.
@@ -77,6 +89,14 @@ pub async fn run(context: &Context, command: TargetCommand) -> Result<ExitCode, 
         TargetCommand::Add(args) => add(context, &client, *args).await,
         TargetCommand::Validate { target } => validate(context, &client, &target).await,
         TargetCommand::List => list(context, &client).await,
+        TargetCommand::Networks(args) => listings::networks(context, &client, &args).await.map(|()| ExitCode::SUCCESS),
+        TargetCommand::Zones(args) => listings::zones(context, &client, &args).await.map(|()| ExitCode::SUCCESS),
+        TargetCommand::Offerings(args) => {
+            listings::offerings(context, &client, &args).await.map(|()| ExitCode::SUCCESS)
+        }
+        TargetCommand::Templates(args) => {
+            listings::templates(context, &client, &args).await.map(|()| ExitCode::SUCCESS)
+        }
     }
 }
 
