@@ -51,17 +51,18 @@ pub async fn run(cases: &[Case], mut tell: impl FnMut(&Verdict)) -> Result<Vec<V
             Ok(Outcome::Failed(wrong)) => (false, wrong),
             Err(error) => (false, error.to_string()),
         };
-        let verdict = Verdict { case: *case, passed, message, seconds: begun.elapsed().as_secs_f64() };
-        tell(&verdict);
+        let seconds = begun.elapsed().as_secs_f64();
+        let mut verdict = Verdict { case: *case, passed, message, seconds };
         if verdict.passed {
             site = Some(at_hand);
-        } else {
-            at_hand.give_up().await;
+        } else if let Some(folder) = at_hand.give_up(true).await {
+            verdict.message.push_str(&format!(" (the world's files are in {})", folder.display()));
         }
+        tell(&verdict);
         verdicts.push(verdict);
     }
     if let Some(site) = site {
-        site.give_up().await;
+        site.give_up(false).await;
     }
     Ok(verdicts)
 }

@@ -39,7 +39,7 @@ pub(super) struct Site {
     pub(super) world: World,
     /// What each disk's replica must hold, and the change id that says so.
     expected: BTreeMap<String, (PathBuf, String)>,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Site {
@@ -52,7 +52,7 @@ impl Site {
         plan.guests_scribble = true;
         plan.call_timeout_seconds = Some(CALL_TIMEOUT_SECONDS);
         let world = World::start(dir.path(), plan).await?;
-        let mut site = Self { world, expected: BTreeMap::new(), _dir: dir };
+        let mut site = Self { world, expected: BTreeMap::new(), dir };
         site.world.enrol_agent().await?;
         site.world.connect_sites().await?;
         site.command(&["vm", "add", VM]).await?;
@@ -61,9 +61,10 @@ impl Site {
         Ok(site)
     }
 
-    /// Ends every process.
-    pub(super) async fn give_up(self) {
+    /// Ends every process. After a failed case the folder stays, for its logs; answers with where it is.
+    pub(super) async fn give_up(self, keep: bool) -> Option<PathBuf> {
         self.world.stop().await;
+        keep.then(|| self.dir.keep())
     }
 
     async fn map_cards(&self) -> Result<(), WorldError> {

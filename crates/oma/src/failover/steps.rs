@@ -16,7 +16,7 @@ use store::vm_disks;
 
 use super::cloud::VmCloud;
 use super::params::{Decided, Params};
-use super::volumes::{self, Holder};
+use super::volumes::{self, Holder, Taken};
 use super::{conversion, decide, gather, probe};
 use crate::failure::{defect, failed, step_failure};
 use crate::replication::merged;
@@ -67,8 +67,7 @@ pub(super) async fn snapshot(state: &OmaState, context: &StepContext) -> StepRes
 
 /// Deletes the safety snapshots.
 pub(super) async fn undo_snapshot(state: &OmaState, context: &StepContext) -> Result<(), StepError> {
-    let taken: Vec<SafetySnapshot> = context.own_output()?.unwrap_or_default();
-    volumes::unsnapshotted(state, context, &taken).await
+    volumes::untaken(state, context, &context.params()?).await
 }
 
 /// What the conversion did.
@@ -86,7 +85,7 @@ pub(super) async fn convert(state: &OmaState, context: &StepContext) -> StepResu
         tracing::info!("no conversion: {}", decided.conversion_reason);
         return output(&Converted::default());
     }
-    let taken: Vec<SafetySnapshot> = context.output("snapshot")?;
+    let taken = snapshots(context)?;
     if context.own_output::<Converted>()?.is_some_and(|earlier| earlier.begun) {
         put_back_here(state, context, &taken).await?;
     }
@@ -124,7 +123,7 @@ pub(super) async fn undo_convert(state: &OmaState, context: &StepContext) -> Res
     if !begun || was_handed_over {
         return Ok(());
     }
-    let taken: Vec<SafetySnapshot> = context.output("snapshot")?;
+    let taken = snapshots(context)?;
     put_back_here(state, context, &taken).await
 }
 
@@ -230,7 +229,7 @@ pub(super) async fn undo_attach(state: &OmaState, context: &StepContext) -> Resu
         return Ok(());
     }
     let (decided, made) = (decided(context)?, made(context)?);
-    let taken: Vec<SafetySnapshot> = context.output("snapshot")?;
+    let taken = snapshots(context)?;
     volumes::detached(state, context, &volumes::uuids(&decided.vm), Holder::Vm(&made.vm_id)).await?;
     volumes::reverted(state, context, &taken).await?;
     volumes::trusted_again(state, &taken).await
@@ -292,6 +291,11 @@ pub(super) async fn set_status(
 /// What the first step decided.
 pub(super) fn decided(context: &StepContext) -> Result<Decided, StepError> {
     context.output("validate")
+}
+
+/// The safety snapshots that were taken.
+fn snapshots(context: &StepContext) -> Result<Vec<SafetySnapshot>, StepError> {
+    Ok(context.output::<Taken>("snapshot")?.snapshots)
 }
 
 /// The VM that was made.

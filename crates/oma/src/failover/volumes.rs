@@ -2,11 +2,12 @@
 //!
 //! Every function looks first, so that a step or an undo may be begun again anywhere.
 
-use api::oma::failovers::{DestinationVm, SafetySnapshot};
+use api::oma::failovers::{DestinationDisk, DestinationVm, SafetySnapshot};
 use api::volume::{AttachRoot, AttachVolume, SnapshotVolume, VolumeView};
 use joblog::{StepContext, StepError};
 use model::FailureKind;
 use model::status::{DiskSyncStatus, LinuxState, OperationMode};
+use serde::{Deserialize, Serialize};
 use store::failover_jobs::{self, Learnt};
 use store::vm_disks::{self, Restored};
 
@@ -15,17 +16,26 @@ use crate::failure::{defect, failed};
 use crate::operations::until_done;
 use crate::state::OmaState;
 
+/// The safety snapshots of a failover, as far as they are taken.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Taken {
+    /// Those that exist.
+    pub(super) snapshots: Vec<SafetySnapshot>,
+    /// The disk whose snapshot is asked for now: it may exist, too.
+    asking: Option<DestinationDisk>,
+}
+
 /// Takes a snapshot of every volume; those that exist are kept. Each is recorded at once.
 pub(super) async fn snapshotted(
     state: &OmaState,
     context: &StepContext,
     params: &Params,
     vm: &DestinationVm,
-) -> Result<Vec<SafetySnapshot>, StepError> {
-    let mut taken: Vec<SafetySnapshot> = context.own_output()?.unwrap_or_default();
+) -> Result<Taken, StepError> {
+    let mut taken: Taken = context.own_output()?.unwrap_or_default();
     let rows = vm_disks::of_context(state.store(), &params.vm_context_id).await.map_err(failed)?;
     for disk in &vm.disks {
-        if taken.iter().any(|known| known.volume_uuid == disk.volume_uuid) {
+        if taken.snapshots.iter().any(|known| known.volume_uuid == disk.volume_uuid) {
             continue;
         }
         context.check_cancelled()?;
@@ -36,29 +46,60 @@ pub(super) async fn snapshotted(
             StepError::new(FailureKind::Conflict, format!("the replica of {} is not complete", disk.disk_id))
                 .remedy("replicate to the end first; nothing was changed in the target")
         })?;
-        let request = SnapshotVolume {
-            name: format!("{}-{}", params.job_id, disk.disk_id),
-            vm_context_id: Some(params.vm_context_id.clone()),
-            job_id: params.job_id.clone(),
-        };
-        let uuid = &disk.volume_uuid;
-        let operation = until_done(state, &key(context, uuid, "snapshot"), |key| {
-            let request = &request;
-            async move { state.volumes().snapshot(uuid, request, &key).await }
-        })
-        .await?;
-        let id = operation.snapshot_id.ok_or_else(|| defect("the volume daemon took a snapshot without an id"))?;
-        tracing::info!(disk = disk.disk_id, volume = uuid, snapshot = id, "took the safety snapshot");
-        taken.push(SafetySnapshot {
+        taken.asking = Some(disk.clone());
+        context.checkpoint(&taken).await?;
+        let id = snapshot(state, context, params, disk).await?;
+        tracing::info!(disk = disk.disk_id, volume = disk.volume_uuid, snapshot = id, "took the safety snapshot");
+        taken.snapshots.push(SafetySnapshot {
             disk_id: disk.disk_id.clone(),
-            volume_uuid: uuid.clone(),
+            volume_uuid: disk.volume_uuid.clone(),
             ossea_snapshot_id: id,
             change_id,
         });
+        taken.asking = None;
         context.checkpoint(&taken).await?;
-        record_snapshots(state, params, &taken).await?;
+        record_snapshots(state, params, &taken.snapshots).await?;
     }
     Ok(taken)
+}
+
+/// Asks for the snapshot of one volume, or finds the one an earlier attempt asked for.
+async fn snapshot(
+    state: &OmaState,
+    context: &StepContext,
+    params: &Params,
+    disk: &DestinationDisk,
+) -> Result<String, StepError> {
+    let request = SnapshotVolume {
+        name: format!("{}-{}", params.job_id, disk.disk_id),
+        vm_context_id: Some(params.vm_context_id.clone()),
+        job_id: params.job_id.clone(),
+    };
+    let (uuid, request) = (&disk.volume_uuid, &request);
+    let key = format!("{}:{uuid}:snapshot", context.job_id());
+    let operation =
+        until_done(state, &key, |key| async move { state.volumes().snapshot(uuid, request, &key).await }).await?;
+    operation.snapshot_id.ok_or_else(|| defect("the volume daemon took a snapshot without an id"))
+}
+
+/// Deletes what a failover that is undone took. Whether the snapshot that was asked for last exists is found out by asking
+/// for it again.
+pub(super) async fn untaken(state: &OmaState, context: &StepContext, params: &Params) -> Result<(), StepError> {
+    let Some(mut taken) = context.own_output::<Taken>()? else { return Ok(()) };
+    if let Some(disk) = &taken.asking {
+        match snapshot(state, context, params, disk).await {
+            Ok(id) => taken.snapshots.push(SafetySnapshot {
+                disk_id: disk.disk_id.clone(),
+                volume_uuid: disk.volume_uuid.clone(),
+                ossea_snapshot_id: id,
+                change_id: disk.change_id.clone(),
+            }),
+            Err(error) if error.kind.is_transient() => return Err(error),
+            // The daemon leaves nothing behind of one that failed.
+            Err(error) => tracing::info!(disk = disk.disk_id, "there is no safety snapshot to delete: {error}"),
+        }
+    }
+    unsnapshotted(state, context, &taken.snapshots).await
 }
 
 async fn record_snapshots(state: &OmaState, params: &Params, taken: &[SafetySnapshot]) -> Result<(), StepError> {
@@ -75,7 +116,8 @@ pub(super) async fn unsnapshotted(
 ) -> Result<(), StepError> {
     for snapshot in taken {
         let (uuid, id) = (&snapshot.volume_uuid, &snapshot.ossea_snapshot_id);
-        until_done(state, &key(context, uuid, "delete-snapshot"), |key| async move {
+        let key = format!("{}:{uuid}:delete-snapshot", context.job_id());
+        until_done(state, &key, |key| async move {
             state.volumes().delete_snapshot(uuid, id, &key).await
         })
         .await?;
