@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cloudstack::{Client, ClientOptions, ConnectionSettings, Trust, Volume, VolumeAuthority, VolumeOperations};
 use model::Secret;
@@ -44,8 +43,7 @@ pub(crate) struct Clouds {
 }
 
 impl Clouds {
-    pub(crate) fn new(store: Store, sealing: SealingKey, call_timeout: Duration) -> Self {
-        let options = ClientOptions { call_timeout, ..ClientOptions::default() };
+    pub(crate) fn new(store: Store, sealing: SealingKey, options: ClientOptions) -> Self {
         Self { store, sealing, options, open: Mutex::default() }
     }
 

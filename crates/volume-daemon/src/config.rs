@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cloudstack::ClientOptions;
 use serde::Deserialize;
 
 /// What the volume daemon needs to know. Every field has a default; unknown ones are refused.
@@ -24,6 +25,8 @@ pub struct VolumeDaemonConfig {
     pub job_deadline_seconds: u32,
     /// How long one ordinary CloudStack call may take, in seconds.
     pub call_timeout_seconds: u32,
+    /// How long the deletion of one volume may take, in seconds: CloudStack erases it within the call.
+    pub delete_timeout_seconds: u32,
     /// How often rows, devices and CloudStack are compared, in seconds.
     pub reconcile_interval_seconds: u32,
     /// Name of this process in the job log's leases; must differ between processes that share a database.
@@ -40,6 +43,7 @@ impl Default for VolumeDaemonConfig {
             device_wait_seconds: 30,
             job_deadline_seconds: 60 * 60,
             call_timeout_seconds: 60,
+            delete_timeout_seconds: 30 * 60,
             reconcile_interval_seconds: 60,
             instance_name: "volume-daemon".to_owned(),
         }
@@ -50,6 +54,15 @@ impl VolumeDaemonConfig {
     /// How long an attached volume may take to appear as a device.
     pub(crate) fn device_wait(&self) -> Duration {
         Duration::from_secs(self.device_wait_seconds.into())
+    }
+
+    /// How long single calls may take.
+    pub(crate) fn client_options(&self) -> ClientOptions {
+        ClientOptions {
+            call_timeout: Duration::from_secs(self.call_timeout_seconds.into()),
+            delete_timeout: Duration::from_secs(self.delete_timeout_seconds.into()),
+            ..ClientOptions::default()
+        }
     }
 
     /// How long one CloudStack job is waited for.

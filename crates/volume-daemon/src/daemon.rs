@@ -1,7 +1,6 @@
 //! What every handler, saga and task of the volume daemon shares. Holds; does nothing.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use joblog::{JobError, Runner, RunnerConfig};
 use runtime::sealed::SealingKey;
@@ -38,9 +37,8 @@ impl Daemon {
                 source,
             }
         })?;
-        let call_timeout = Duration::from_secs(config.call_timeout_seconds.into());
         let daemon = Arc::new(Self {
-            clouds: Clouds::new(store.clone(), sealing, call_timeout),
+            clouds: Clouds::new(store.clone(), sealing, config.client_options()),
             config,
             store,
             accepting: Mutex::default(),

@@ -19,7 +19,10 @@ const WRITES: [FaultKind; 6] = [
 
 /// With calls that are given up quickly.
 async fn impatient() -> Hub {
-    Hub::start_with(|_| {}, |daemon| daemon.call_timeout_seconds = 1).await
+    let soon = |daemon: &mut volume_daemon::VolumeDaemonConfig| {
+        (daemon.call_timeout_seconds, daemon.delete_timeout_seconds) = (1, 1);
+    };
+    Hub::start_with(|_| {}, soon).await
 }
 
 fn armed(hub: &Hub, command: &str, kind: FaultKind) {
@@ -74,6 +77,22 @@ async fn while_a_volume_is_brought_back() {
 }
 
 #[tokio::test]
+async fn jobs_slower_than_one_wait() {
+    let hub = Hub::start_with(|_| {}, |daemon| daemon.job_deadline_seconds = 1).await;
+    let uuid = hub.attached_volume("disk-0").await;
+    hub.fill(&uuid, 1);
+    hub.sim.set_job_timing(lab::cloudstack::JobTiming { delay_ms: 2500, ..Default::default() });
+    let snapshot_id = hub.taken(&uuid, "snapshot").await;
+    hub.sim.set_job_timing(lab::cloudstack::JobTiming::default());
+    hub.fill(&uuid, 2);
+    hub.done(hub.api.detach(&uuid, "detach").await).await;
+    hub.sim.set_job_timing(lab::cloudstack::JobTiming { delay_ms: 2500, ..Default::default() });
+    hub.done(hub.api.revert_snapshot(&uuid, &snapshot_id, "revert").await).await;
+    assert_eq!((hub.sim.requests("createSnapshot"), hub.sim.requests("revertSnapshot")), (1, 1));
+    assert!(hub.holds(&uuid, 1));
+}
+
+#[tokio::test]
 async fn a_reversal_counts_only_when_its_job_succeeded() {
     let hub = Hub::start().await;
     let (uuid, snapshot_id) = hub.changed_volume("disk-0").await;
@@ -104,30 +123,58 @@ async fn while_a_volume_snapshot_is_deleted() {
 }
 
 #[tokio::test]
-async fn while_a_root_is_exchanged() {
+async fn while_a_templates_root_is_removed() {
     let hub = impatient().await;
-    let discarding = WRITES.map(|kind| ("detachVolume", kind)).into_iter();
-    let attaching = WRITES.map(|kind| ("attachVolume", kind));
     let deleting = [FaultKind::HangAfterEffect, FaultKind::Http500, FaultKind::RateLimited];
     let tagging = [FaultKind::JobFailedNoResult, FaultKind::Http500];
     let stale = ["listVolumes", "listVirtualMachines"].map(|command| (command, FaultKind::StaleList));
-    let faults = discarding
-        .chain(attaching)
-        .chain(deleting.map(|kind| ("deleteVolume", kind)))
-        .chain(tagging.map(|kind| ("createTags", kind)))
-        .chain(stale);
+    let faults = WRITES.map(|kind| ("detachVolume", kind)).into_iter();
+    let faults = faults.chain(deleting.map(|kind| ("deleteVolume", kind)));
+    let faults = faults.chain(tagging.map(|kind| ("createTags", kind))).chain(stale);
     for (index, (command, kind)) in faults.enumerate() {
         let key = format!("{command} {kind:?}");
-        let uuid = hub.detached_volume(&key).await;
         let vm_id = hub.shell(&format!("failover-{index}")).await;
         let template_root = hub.root_of(&vm_id).expect("a root");
         armed(&hub, command, kind);
-        hub.done(hub.api.discard_root(&vm_id, &no_proof(), &format!("{key} discard")).await).await;
+        hub.done(hub.api.discard_root(&vm_id, &no_proof(), &key).await).await;
+        struck(&hub, &key);
         assert!(hub.sim.volume(&template_root).is_none(), "{key}");
+        assert_eq!(hub.root_of(&vm_id), None, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn while_a_root_is_attached() {
+    let hub = impatient().await;
+    let stale = ["listVolumes", "listVirtualMachines"].map(|command| (command, FaultKind::StaleList));
+    for (index, (command, kind)) in WRITES.map(|kind| ("attachVolume", kind)).into_iter().chain(stale).enumerate() {
+        let key = format!("{command} {kind:?}");
+        let uuid = hub.detached_volume(&key).await;
+        let vm_id = hub.shell(&format!("failover-{index}")).await;
+        hub.done(hub.api.discard_root(&vm_id, &no_proof(), &format!("{key} discard")).await).await;
+        armed(&hub, command, kind);
         hub.done(hub.api.attach_root(&uuid, &root_of(&vm_id), &format!("{key} root")).await).await;
         struck(&hub, &key);
         assert_eq!(hub.root_of(&vm_id), Some(uuid), "{key}");
     }
+}
+
+#[tokio::test]
+async fn a_snapshot_that_ended_in_an_error_is_taken_anew() {
+    let hub = Hub::start().await;
+    let uuid = hub.attached_volume("disk-0").await;
+    // Secondary storage fails for a while: there is a file where its folder should be.
+    let secondary = hub.folder.path().join("cloudstack").join("secondary");
+    let aside = hub.folder.path().join("aside");
+    std::fs::rename(&secondary, &aside).expect("moved away");
+    std::fs::write(&secondary, "").expect("a file");
+    let taking = hub.api.snapshot(&uuid, &safety(), "snapshot").await.expect("accepted");
+    hub.stumbles(&taking, 1, "the attempt failed").await;
+    assert!(hub.snapshots_of(&uuid).await.iter().any(|(_, state)| state == "Error"));
+    std::fs::remove_file(&secondary).expect("removed");
+    std::fs::rename(&aside, &secondary).expect("moved back");
+    let snapshot_id = hub.done(Ok(taking)).await.snapshot_id.expect("its id");
+    assert_eq!(hub.snapshots_of(&uuid).await, [(snapshot_id, "BackedUp".to_owned())]);
 }
 
 #[tokio::test]
@@ -141,10 +188,10 @@ async fn lists_that_lag_behind_an_exchange() {
         hub.sim.arm(command, FaultKind::StaleList, 1);
     }
     hub.done(hub.api.attach_root(&uuid, &root_of(&vm_id), "root").await).await;
-    hub.sim.arm("listVolumes", FaultKind::StaleList, 2);
+    hub.sim.arm("listVolumes", FaultKind::StaleList, 1);
     hub.done(hub.api.detach(&uuid, "back").await).await;
     assert_eq!(hub.root_of(&vm_id), None);
-    hub.sim.arm("listVolumes", FaultKind::StaleList, 2);
+    hub.sim.arm("listVolumes", FaultKind::StaleList, 1);
     hub.done(hub.api.attach(&uuid, &super::hub::here(), "here").await).await;
     assert_eq!(hub.sim.counts().attached_to_oma, 1);
 }

@@ -19,7 +19,8 @@ pub(super) const SECOND_LOOK_PAUSE: Duration = Duration::from_secs(1);
 const FIRST_TURN_PAUSE: Duration = Duration::from_millis(250);
 /// The longest of these pauses.
 const LONGEST_TURN_PAUSE: Duration = Duration::from_secs(15);
-/// How long a turn is waited for: as long as the volume_snapshots of a hub's other volumes may take, one after another.
+/// How long a turn, and then a slow job, is waited for: volume_snapshots of large volumes are copied for hours, one after
+/// another. CloudStack itself gives each as long (`backup.snapshot.wait`).
 const TURN_PATIENCE: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// A change whose errors are ours.
@@ -40,8 +41,8 @@ pub(super) async fn pursue<C: OurChange>(
     pursued(daemon, cloud, context, lease, change).await.map_err(told)
 }
 
-/// As [`pursue`], for changes CloudStack makes one at a time and whose jobs fail without saying why: waits for its turn,
-/// and lets the step's retries ask anew after a failure that may pass.
+/// As [`pursue`], for changes CloudStack makes one at a time, slowly, and whose jobs fail without saying why: waits for
+/// its turn and for its job, and lets the step's retries ask anew after a failure that may pass.
 pub(super) async fn pursue_in_turn<C: OurChange>(
     daemon: &Daemon,
     cloud: &Cloud,
@@ -72,7 +73,8 @@ pub(super) async fn pursue_in_turn<C: OurChange>(
 fn turn_patience(daemon: &Daemon, failure: &Failure) -> Option<Duration> {
     match failure {
         PursuitError::Change(VolumeDaemonError::Cloudstack(error)) => {
-            (error.refusal_class() == Some(RefusalClass::Busy)).then_some(TURN_PATIENCE)
+            let busy = error.refusal_class() == Some(RefusalClass::Busy);
+            (busy || matches!(error, CloudstackError::JobPending { .. })).then_some(TURN_PATIENCE)
         }
         // Its job is not known, so it is given the time a job would be given.
         PursuitError::Change(VolumeDaemonError::Refused(Refusal::SnapshotUnderWay { .. })) => {
