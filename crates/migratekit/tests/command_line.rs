@@ -78,6 +78,8 @@ fn every_command_has_help() {
         "job log",
         "job cancel",
         "job retry",
+        "job turn-back",
+        "job abandon",
         "probe vcenter",
         "probe cloudstack",
         "nbd serve",
@@ -98,6 +100,20 @@ fn every_command_has_help() {
         assert!(output.status.success(), "{command}");
         assert!(stdout(&output).contains("Usage: migratekit"), "{command}");
         assert_eq!(stderr(&output), "");
+    }
+}
+
+#[test]
+fn what_cannot_be_taken_back_says_when_it_is_right() {
+    let help =
+        |command: &str| stdout(&run(&["job", command, "--help"])).split_whitespace().collect::<Vec<_>>().join(" ");
+    let turn_back = help("turn-back");
+    for word in ["made sure that the step `job show` names did NOT happen", "`job retry`", "counts as skipped"] {
+        assert!(turn_back.contains(word), "{word:?} is missing: {turn_back}");
+    }
+    let abandon = help("abandon");
+    for word in ["last resort", "ends as failed and cannot be taken up again", "stays as it is", "`job retry`"] {
+        assert!(abandon.contains(word), "{word:?} is missing: {abandon}");
     }
 }
 

@@ -48,6 +48,8 @@ fn operator_routes() -> OpenApiRouter<OmaState> {
         .routes(routes!(jobs::log))
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::retry))
+        .routes(routes!(jobs::turn_back))
+        .routes(routes!(jobs::abandon))
         .routes(routes!(events::stream))
 }
 

@@ -65,6 +65,9 @@ pub struct JobDetail {
     pub job: JobView,
     /// Its steps in order.
     pub steps: Vec<StepView>,
+    /// The jobs that are parts of it, the oldest first; the newest 500 where there are more.
+    #[serde(default)]
+    pub children: Vec<JobView>,
 }
 
 /// A step of a job.

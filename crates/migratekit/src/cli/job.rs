@@ -49,6 +49,26 @@ pub enum JobCommand {
         /// Job id (`job-…`) or JobLog id.
         job: String,
     },
+    /// Undo a job of which nobody knows whether its point of no return was passed.
+    ///
+    /// Say this only after you have looked and made sure that the step `job show` names did NOT happen. It then counts as
+    /// skipped, and everything before it is undone. If it did happen, or you cannot tell, do not: undoing would take away
+    /// what is in use already. `job retry` looks again and goes forward instead.
+    ///
+    /// Refused for a job that waits for another reason, because that one can be retried.
+    TurnBack {
+        /// Job id (`job-…`) or JobLog id.
+        job: String,
+    },
+    /// Give up a job that waits for an operator; nothing more is done or undone.
+    ///
+    /// The last resort: for a job whose cause cannot be mended, so that `job retry` will never succeed. It ends as failed
+    /// and cannot be taken up again. What it made or changed so far stays as it is, at the source and in the target, and
+    /// is yours to put right; note what `job show` lists before you say this.
+    Abandon {
+        /// Job id (`job-…`) or JobLog id.
+        job: String,
+    },
 }
 
 /// Which jobs.
@@ -79,6 +99,8 @@ pub async fn run(context: &Context, command: JobCommand) -> Result<ExitCode, Fai
         JobCommand::Log { job, follow } => log(context, &client, &job, follow).await?,
         JobCommand::Cancel { job } => act(context, &client, &job, "cancel").await?,
         JobCommand::Retry { job } => act(context, &client, &job, "retry").await?,
+        JobCommand::TurnBack { job } => act(context, &client, &job, "turn-back").await?,
+        JobCommand::Abandon { job } => act(context, &client, &job, "abandon").await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -105,7 +127,7 @@ async fn list(context: &Context, client: &Client, args: &ListArgs) -> Result<(),
             ["JOB", "STATUS", "DONE", "BEGUN", "TOOK", "WHAT"],
             page.items.iter().map(|job| {
                 [
-                    job.external_job_id.clone().unwrap_or_else(|| job.id.clone()),
+                    name(job),
                     job.status.to_string(),
                     format!("{:.0} %", job.percent_complete),
                     ago(job.started_at),
@@ -119,13 +141,14 @@ async fn list(context: &Context, client: &Client, args: &ListArgs) -> Result<(),
 
 fn detail_text(detail: &JobDetail) -> String {
     let job = &detail.job;
-    let about = fields([
+    let about = [
         ("what", job.operation.clone()),
         ("status", format!("{}, {:.0} %", job.status, job.percent_complete)),
         ("begun", stamp(job.started_at)),
         ("took", took(job.started_at, job.completed_at)),
         ("id", job.external_job_id.iter().chain([&job.id]).cloned().collect::<Vec<_>>().join(", ")),
-    ]);
+    ];
+    let about = fields(about.into_iter().chain(job.parent_job_id.clone().map(|parent| ("part of", parent))));
     let steps = table(
         ["STEP", "KIND", "STATUS", "TRIES", "BEGUN", "TOOK"],
         detail.steps.iter().map(|step| {
@@ -139,7 +162,29 @@ fn detail_text(detail: &JobDetail) -> String {
             ]
         }),
     );
-    format!("{about}\n\n{steps}{}", errors(detail))
+    format!("{about}\n\n{steps}{}{}", parts(&detail.children), errors(detail))
+}
+
+/// The jobs that are parts of it; nothing when there are none.
+fn parts(children: &[JobView]) -> String {
+    if children.is_empty() {
+        return String::new();
+    }
+    let rows = children.iter().map(|job| {
+        [
+            name(job),
+            job.status.to_string(),
+            format!("{:.0} %", job.percent_complete),
+            took(job.started_at, job.completed_at),
+            job.operation.clone(),
+        ]
+    });
+    format!("\n\n{}", table(["PART", "STATUS", "DONE", "TOOK", "WHAT"], rows))
+}
+
+/// The id people know a job by.
+fn name(job: &JobView) -> String {
+    job.external_job_id.clone().unwrap_or_else(|| job.id.clone())
 }
 
 /// The job's error, then those of its steps that say something else.
@@ -222,5 +267,23 @@ mod tests {
         assert_eq!(attr("disk", &json!("disk-2000")), " disk=disk-2000");
         assert_eq!(attr("leaves", &json!(163)), " leaves=163");
         assert_eq!(attr("why", &json!("no \"room\"")), r#" why="no \"room\"""#);
+    }
+
+    #[test]
+    fn a_job_shows_what_it_is_a_part_of_and_what_its_parts_are() {
+        let job = |id: &str, parent: Option<&str>| {
+            let view = json!({
+                "id": id, "parent_job_id": parent, "job_type": "example", "operation": format!("do {id}"),
+                "status": "running", "percent_complete": 50.0, "created_at": "2026-11-21T00:00:00Z",
+                "started_at": null, "completed_at": null,
+            });
+            serde_json::from_value::<JobView>(view).unwrap()
+        };
+        let alone = JobDetail { job: job("a", None), steps: Vec::new(), children: Vec::new() };
+        let text = detail_text(&alone);
+        assert!(!text.contains("part of") && !text.contains("PART"), "{text}");
+        let within = JobDetail { job: job("b", Some("a")), children: vec![job("c", Some("b"))], ..alone };
+        let text = detail_text(&within);
+        assert!(text.contains("part of  a") && text.contains("PART") && text.contains("do c"), "{text}");
     }
 }

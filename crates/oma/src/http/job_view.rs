@@ -24,11 +24,15 @@ pub fn job(row: &JobRow) -> JobView {
     }
 }
 
-/// A job with its steps.
+/// A job with its steps and its parts, which come newest first and are shown in the order in which they were made.
 #[must_use]
-pub fn detail(record: &JobRecord) -> JobDetail {
+pub fn detail(record: &JobRecord, children: &[JobRow]) -> JobDetail {
     let name = job_name(&record.job);
-    JobDetail { job: job(&record.job), steps: record.steps.iter().map(|row| step(row, name)).collect() }
+    JobDetail {
+        job: job(&record.job),
+        steps: record.steps.iter().map(|row| step(row, name)).collect(),
+        children: children.iter().rev().map(job).collect(),
+    }
 }
 
 /// A line of the log.

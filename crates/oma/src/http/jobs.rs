@@ -1,4 +1,4 @@
-//! `/jobs`: the one queue of everything, with steps, log, cancel and retry.
+//! `/jobs`: the one queue of everything, with steps and log, and what an operator may say about a job.
 
 use api::Problem;
 use api::extract::{Json, Path, Query};
@@ -7,6 +7,7 @@ use api::page::{DEFAULT_LIMIT, Page};
 use axum::extract::State;
 use joblog::{JobFilter, JobRecord, JobStore, LogFilter, MAX_PAGE_JOBS, MAX_PAGE_LOG_EVENTS};
 
+use crate::auth::Operator;
 use crate::error::OmaError;
 use crate::http::job_view;
 use crate::state::OmaState;
@@ -36,7 +37,7 @@ pub async fn list(
     Ok(Json(Page { items, next_cursor: page.next_cursor }))
 }
 
-/// One job with its steps.
+/// One job with its steps, and the jobs that are parts of it.
 #[utoipa::path(
     get,
     path = "/api/v1/jobs/{id}",
@@ -45,7 +46,10 @@ pub async fn list(
     responses((status = 200, body = JobDetail), (status = "4XX", body = Problem), (status = "5XX", body = Problem))
 )]
 pub async fn get(State(state): State<OmaState>, Path(id): Path<String>) -> Result<Json<JobDetail>, OmaError> {
-    Ok(Json(job_view::detail(&find(&state, &id).await?)))
+    let record = find(&state, &id).await?;
+    let filter = JobFilter { parent_job_id: Some(record.job.id.clone()), limit: MAX_PAGE_JOBS, ..JobFilter::default() };
+    let children = state.store().list_jobs(&filter).await?.jobs;
+    Ok(Json(job_view::detail(&record, &children)))
 }
 
 /// The job's log after an event, oldest first; `next_cursor` is the `after` of the next page.
@@ -102,7 +106,50 @@ pub async fn retry(State(state): State<OmaState>, Path(id): Path<String>) -> Res
     Ok(Json(job_view::job(&find(&state, &job_id).await?.job)))
 }
 
-/// A job by its id in the job log or by the domain's id.
+/// Undoes a job whose point of no return has an unknown outcome, on the word of an operator who made sure that it did
+/// not happen. The step counts as skipped; what was done before it is undone.
+#[utoipa::path(
+    post,
+    path = "/api/v1/jobs/{id}/turn-back",
+    tag = "jobs",
+    params(("id" = String, Path, description = "Id in the job log, or the id of the replication or failover")),
+    responses((status = 200, body = JobView), (status = "4XX", body = Problem), (status = "5XX", body = Problem))
+)]
+pub async fn turn_back(
+    State(state): State<OmaState>,
+    operator: Operator,
+    Path(id): Path<String>,
+) -> Result<Json<JobView>, OmaError> {
+    let job_id = find(&state, &id).await?.job.id;
+    state.runner().turn_back(&job_id).await?;
+    tracing::warn!(
+        job_id,
+        operator = operator.name,
+        "turned back: the operator made sure that the pivot did not happen"
+    );
+    Ok(Json(job_view::job(&find(&state, &job_id).await?.job)))
+}
+
+/// Gives up a job that waits for an operator: it ends as failed, and nothing more is done or undone. What it made stays.
+#[utoipa::path(
+    post,
+    path = "/api/v1/jobs/{id}/abandon",
+    tag = "jobs",
+    params(("id" = String, Path, description = "Id in the job log, or the id of the replication or failover")),
+    responses((status = 200, body = JobView), (status = "4XX", body = Problem), (status = "5XX", body = Problem))
+)]
+pub async fn abandon(
+    State(state): State<OmaState>,
+    operator: Operator,
+    Path(id): Path<String>,
+) -> Result<Json<JobView>, OmaError> {
+    let job_id = find(&state, &id).await?.job.id;
+    state.runner().abandon(&job_id).await?;
+    tracing::warn!(job_id, operator = operator.name, "abandoned: nothing more is done or undone");
+    Ok(Json(job_view::job(&find(&state, &job_id).await?.job)))
+}
+
+/// A job by its id in the job log or by the domain's id, the newest where several have that.
 ///
 /// # Errors
 /// [`OmaError::NotFound`].
