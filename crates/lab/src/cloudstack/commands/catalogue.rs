@@ -1,6 +1,6 @@
 //! Lists of what never changes, and of accounts.
 
-use super::super::catalogue::{Account, HOST_NAME, POOL_NAME, ZONE_NAME};
+use super::super::catalogue::{Account, HOST_NAME, POOL_NAME};
 use super::super::json::Object;
 use super::super::params::Params;
 use super::super::refusal::Refusal;
