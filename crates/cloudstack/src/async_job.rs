@@ -45,7 +45,7 @@ impl Default for WaitPolicy {
     fn default() -> Self {
         Self {
             deadline: Duration::from_secs(60 * 60),
-            first_interval: Duration::from_millis(250),
+            first_interval: Duration::from_millis(100),
             longest_interval: Duration::from_secs(5),
         }
     }

@@ -1,6 +1,8 @@
-//! The demonstration: a running VM is replicated, its guest writes, it is replicated again, and source and replica
-//! are proven equal. Everything between the two simulators is the real product.
+//! The demonstration: a running VM is replicated, its guest writes, it is replicated again, source and replica are proven
+//! equal; then the replica is failed over, for a test and for good. Everything between the two simulators is the real
+//! product.
 
+mod failover;
 mod proof;
 mod report;
 
@@ -25,6 +27,10 @@ const PAYLOAD_SHARE: u64 = 6;
 const WRITE_SHARE: u64 = 100;
 /// What an incremental may read and send of what changed.
 const MOST_OF_CHANGED: f64 = 1.1;
+/// What the guest writes before the replica is tested.
+const MARKER: &str = "written before the test";
+/// Where the picture of the test VM's screen is kept, in the folder for temporary files.
+const SCREENSHOT: &str = "migratekit-demo-screen.png";
 /// What no process may exceed.
 const MAX_MEMORY_BYTES: u64 = 256 << 20;
 
@@ -44,8 +50,9 @@ pub async fn run(keep: bool, dir: Option<PathBuf>) -> Result<bool, WorldError> {
     let temporary = temporary.map_err(WorldError::file("make", Path::new("a temporary folder")))?;
     let dir = dir.unwrap_or_else(|| temporary.path().to_owned());
     say(&format!("everything is in {}", dir.display()));
-    say("building two disks with real partition tables and ext4, starting simulators and hub");
-    let mut plan = WorldPlan::two_disks(VM, Roles::Together, SYSTEM_BYTES, DATA_BYTES);
+    say("building a small Linux that boots and a data disk, starting simulators and hub");
+    let mut plan = WorldPlan::bootable(VM, Roles::Together, SYSTEM_BYTES, DATA_BYTES);
+    plan.more_networks = failover::test_networks();
     for disk in &mut plan.disk_plans {
         disk.payload_bytes = disk.capacity_bytes / PAYLOAD_SHARE;
     }
@@ -57,10 +64,14 @@ pub async fn run(keep: bool, dir: Option<PathBuf>) -> Result<bool, WorldError> {
     prepare(&world, &mut checks).await?;
     let first = replicate(&world, "first copy").await?;
     let changed = write_one_per_cent(&world).await?;
+    world.write_marker(MARKER).await?;
     let second = replicate(&world, "incremental").await?;
     report::print_syncs(&world, &[&first, &second]);
     check_incremental(&second, changed, &mut checks);
     proof::check(&world, &second.progress, &mut checks).await?;
+    let screenshot = std::env::temp_dir().join(SCREENSHOT);
+    let phases = failover::run(&world, &second.progress, MARKER, &screenshot, &mut checks).await?;
+    phases.print();
     check_memory(&world, &mut checks);
     let passed = checks.print();
     if keep {

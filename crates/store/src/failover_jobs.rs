@@ -2,7 +2,7 @@
 //! so that no second one and no replication begins beside it.
 
 use joblog::{Lease, StepError};
-use model::status::{ContextStatus, FailoverStatus, FailoverType, Transitions};
+use model::status::{ContextStatus, FailoverStatus, FailoverType};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
@@ -464,10 +464,4 @@ async fn note_error(
         .await
         .map(|_| ())
         .map_err(while_doing("record the error of a failover"))
-}
-
-/// Whether a failover still has something to do or to be put back.
-#[must_use]
-pub fn has_ended(row: &FailoverJob) -> bool {
-    row.status.is_final() || *row.status == FailoverStatus::Failed
 }

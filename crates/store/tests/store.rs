@@ -11,6 +11,9 @@
 #[allow(dead_code, unreachable_pub, reason = "shared with the laboratory, which uses more of it")]
 #[path = "../../lab/src/mariadb.rs"]
 mod mariadb;
+#[allow(dead_code, unreachable_pub, reason = "shared with the laboratory, which uses more of it")]
+#[path = "../../lab/src/ports.rs"]
+mod ports;
 
 #[path = "store/agents.rs"]
 mod agents;
@@ -18,6 +21,8 @@ mod agents;
 mod backend;
 #[path = "store/concurrency.rs"]
 mod concurrency;
+#[path = "store/failovers.rs"]
+mod failovers;
 #[path = "store/fixture.rs"]
 mod fixture;
 #[path = "store/groups.rs"]

@@ -1,11 +1,15 @@
 //! What the demonstration tells the person who watches it.
 
+use std::time::Duration;
+
 use comfy_table::{LineStyle, Table, TableStyle};
 use model::size::human_bytes;
 use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::Sync;
-use crate::world::World;
+use crate::world::{World, WorldError};
 
 /// Checks that were made, and whether they held.
 #[derive(Debug, Default)]
@@ -98,6 +102,47 @@ fn verdict(progress: &Value, disk_id: &Value) -> String {
     match report["mismatch_count"].as_u64() {
         Some(0) => format!("equal ({} leaves)", report["leaves_verified"]),
         other => format!("{} DIFFER", other.unwrap_or_default()),
+    }
+}
+
+/// How long each phase of the failovers took.
+#[derive(Debug, Default)]
+pub(super) struct Phases {
+    rows: Vec<[String; 3]>,
+}
+
+impl Phases {
+    /// Adds the steps of the newest job of a failover.
+    pub(super) async fn add(&mut self, world: &World, title: &str, failover: &Value) -> Result<(), WorldError> {
+        let job = failover["jobs"][0]["id"].as_str().unwrap_or_default();
+        let detail = world.api(&format!("/api/v1/jobs/{job}")).await?;
+        for step in detail["steps"].as_array().into_iter().flatten() {
+            let name = step["name"].as_str().unwrap_or_default();
+            self.rows.push([title.to_owned(), name.to_owned(), format!("{:.1}", seconds(step))]);
+        }
+        self.rows.push([title.to_owned(), "in all".to_owned(), format!("{:.1}", seconds(&detail["job"]))]);
+        Ok(())
+    }
+
+    /// Adds a span measured from outside.
+    pub(super) fn total(&mut self, title: &str, took: Duration) {
+        self.rows.push([title.to_owned(), String::new(), format!("{:.1}", took.as_secs_f64())]);
+    }
+
+    /// Prints them.
+    pub(super) fn print(&self) {
+        let mut table = new_table(&["FAILOVER", "PHASE", "SECONDS"]);
+        self.rows.iter().for_each(|row| drop(table.add_row(row.clone())));
+        print(&table.trim_fmt());
+    }
+}
+
+/// From `started_at` to `completed_at`.
+fn seconds(of: &Value) -> f64 {
+    let time = |name: &str| of[name].as_str().and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
+    match (time("started_at"), time("completed_at")) {
+        (Some(begun), Some(ended)) => (ended - begun).as_seconds_f64(),
+        _ => 0.0,
     }
 }
 

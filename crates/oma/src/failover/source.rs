@@ -22,7 +22,7 @@ use crate::state::OmaState;
 /// How vCenter says that a VM is off.
 const POWERED_OFF: &str = "poweredOff";
 /// How often it is asked while a guest shuts down.
-const POWER_LOOK_INTERVAL: Duration = Duration::from_secs(2);
+const POWER_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the power-off found and did.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

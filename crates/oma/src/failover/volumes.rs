@@ -117,10 +117,7 @@ pub(super) async fn unsnapshotted(
     for snapshot in taken {
         let (uuid, id) = (&snapshot.volume_uuid, &snapshot.ossea_snapshot_id);
         let key = format!("{}:{uuid}:delete-snapshot", context.job_id());
-        until_done(state, &key, |key| async move {
-            state.volumes().delete_snapshot(uuid, id, &key).await
-        })
-        .await?;
+        until_done(state, &key, |key| async move { state.volumes().delete_snapshot(uuid, id, &key).await }).await?;
     }
     Ok(())
 }

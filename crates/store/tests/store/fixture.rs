@@ -161,7 +161,7 @@ pub(crate) fn commit(job_id: &str, sequence: u32) -> Commit {
 
 /// Begins a replication and takes it to the point where it may be committed.
 pub(crate) async fn running_job(store: &Store, context_id: &str, job_id: &str) {
-    replication_jobs::start(store, job_id, context_id, ReplicationType::Initial).await.unwrap();
+    replication_jobs::start(store, job_id, context_id, ReplicationType::Initial, None).await.unwrap();
     vm_disks::begin_sync(store, context_id, job_id).await.unwrap();
     for status in [ReplicationStatus::Initializing, ReplicationStatus::Replicating, ReplicationStatus::Finalizing] {
         replication_jobs::set_status(store, job_id, status, "working").await.unwrap();

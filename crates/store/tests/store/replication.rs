@@ -185,7 +185,7 @@ async fn a_failed_replication_leaves_the_vm_honest(database: &Database<'_>) {
     let failed = Ending { cancelled: false, error: error.clone() };
 
     // Before anything was written: the replica is as good as before.
-    replication_jobs::start(store, "job-2", &context_id, ReplicationType::Incremental).await.unwrap();
+    replication_jobs::start(store, "job-2", &context_id, ReplicationType::Incremental, None).await.unwrap();
     replication_jobs::end(store, "job-2", &failed).await.unwrap();
     let row = contexts::by_id(store, &context_id).await.unwrap();
     assert_eq!((*row.current_status, *row.failed_jobs), (ContextStatus::ReadyForFailover, 1));
@@ -227,7 +227,7 @@ async fn one_replication_at_a_time(database: &Database<'_>) {
     let start = |n: u32| {
         let (store, context_id) = (store.clone(), context_id.clone());
         tokio::spawn(async move {
-            replication_jobs::start(&store, &format!("job-{n}"), &context_id, ReplicationType::Initial).await
+            replication_jobs::start(&store, &format!("job-{n}"), &context_id, ReplicationType::Initial, None).await
         })
     };
     let outcomes = futures::future::join_all((0..8).map(start)).await;
@@ -239,7 +239,7 @@ async fn one_replication_at_a_time(database: &Database<'_>) {
     assert_eq!(database.number("SELECT COUNT(*) FROM replication_jobs").await, 1);
     let running = contexts::by_id(store, &context_id).await.unwrap().current_job_id.unwrap();
     // A repeat of the step that began it finds it begun.
-    replication_jobs::start(store, &running, &context_id, ReplicationType::Initial).await.unwrap();
+    replication_jobs::start(store, &running, &context_id, ReplicationType::Initial, None).await.unwrap();
     assert_eq!(replication_jobs::delete(store, &running).await.unwrap_err().kind(), FailureKind::Conflict);
 
     // Its disks stand still meanwhile; what vCenter says beside is taken.
