@@ -3,7 +3,7 @@
 use api::Problem;
 use api::oma::failovers::{DestinationVm, StartFailover};
 
-use super::conversion::needs_conversion;
+use super::conversion::need::needs_conversion;
 use super::facts::Facts;
 use super::preflight::{Conversion, conversion, findings};
 use super::spec::{Identity, spec};

@@ -24,8 +24,10 @@ pub(crate) struct Facts {
     pub(crate) mappings: Vec<NicMapping>,
     /// The target cloud, or why nothing is known of it.
     pub(crate) target: Result<TargetFacts, api::Problem>,
-    /// The conversion tool on this hub.
-    pub(crate) conversion_tool: Option<PathBuf>,
+    /// Whether the conversion tool is on this hub.
+    pub(crate) has_conversion_tool: bool,
+    /// Whether the drivers it installs into Windows are on this hub.
+    pub(crate) has_windows_drivers: bool,
 }
 
 /// The source VM, as it was last seen.

@@ -36,7 +36,8 @@ pub(super) fn facts() -> Facts {
         disks: vec![disk(2000, false), disk(2001, true), disk(2016, false)],
         mappings: MACS.iter().flat_map(|mac| [mapping(mac, false), mapping(mac, true)]).collect(),
         target: Ok(target()),
-        conversion_tool: None,
+        has_conversion_tool: false,
+        has_windows_drivers: true,
     }
 }
 

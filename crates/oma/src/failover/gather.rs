@@ -45,7 +45,8 @@ pub(super) async fn gather(
         disks,
         mappings: network_mappings::of_context(store, &vm.context_id).await?.iter().map(NicMapping::from).collect(),
         target: target(state, &vm, request).await?,
-        conversion_tool: conversion::find_tool(),
+        has_conversion_tool: conversion::find_tool().is_some(),
+        has_windows_drivers: conversion::find_windows_drivers().is_some(),
         vm: vm_facts(state, &vm)?,
     })
 }

@@ -6,7 +6,8 @@ use api::oma::probes::MAX_PROBES;
 use model::FailureKind;
 use model::status::{ContextStatus, DiskSyncStatus, FailoverType, Firmware};
 
-use super::conversion::Need;
+use super::conversion::INSTALL;
+use super::conversion::need::Need;
 use super::facts::{DiskFacts, Facts, TargetFacts};
 use super::hardware::{Drivers, MAX_DISKS, MAX_IDE_DISKS};
 
@@ -32,14 +33,14 @@ pub(crate) struct Conversion {
 /// Decides about the conversion.
 #[must_use]
 pub(crate) fn conversion(policy: ConversionPolicy, need: Need) -> Conversion {
-    let decided = |converts, drivers, reason: String| Conversion { converts, drivers, reason };
+    let decided = |converts, drivers, reason: &str| Conversion { converts, drivers, reason: reason.to_owned() };
     match (policy, need) {
-        (ConversionPolicy::Always, _) => decided(true, Drivers::Virtio, "asked for".to_owned()),
+        (ConversionPolicy::Always, _) => decided(true, Drivers::Virtio, "asked for"),
         (ConversionPolicy::Auto, Need::Needed(why)) => decided(true, Drivers::Virtio, why),
         (_, Need::NotNeeded(why)) => decided(false, Drivers::Virtio, why),
         (ConversionPolicy::Never, Need::Needed(why) | Need::Unknown(why))
         | (ConversionPolicy::Auto, Need::Unknown(why)) => {
-            decided(false, Drivers::Emulated, format!("{why}: it gets emulated hardware"))
+            decided(false, Drivers::Emulated, &format!("{why}: it gets emulated hardware"))
         }
     }
 }
@@ -182,11 +183,18 @@ fn of_tool(facts: &Facts, conversion: &Conversion) -> Vec<Problem> {
         return Vec::new();
     }
     let mut found = Vec::new();
-    if facts.conversion_tool.is_none() {
+    if !facts.has_conversion_tool {
         found.push(
             Problem::new(FailureKind::Conflict, "the guest is to be converted and virt-v2v-in-place is not installed")
                 .evidence(conversion.reason.clone())
-                .remedy("on the hub: apt-get install virt-v2v; or --conversion never, with emulated hardware"),
+                .remedy(format!("{INSTALL}; or --conversion never, with emulated hardware")),
+        );
+    }
+    if !facts.has_windows_drivers && facts.vm.guest_id.starts_with("windows") {
+        found.push(
+            Problem::new(FailureKind::Conflict, "Windows' virtio drivers are not on this hub")
+                .evidence("without them the conversion ends well and Windows finds no disk".to_owned())
+                .remedy("put virtio-win.iso into /usr/share/virtio-win; or --conversion never, with emulated hardware"),
         );
     }
     let absent = facts.disks.iter().filter(|disk| disk.volume.as_ref().is_some_and(|v| v.device_path.is_none()));

@@ -103,14 +103,22 @@ pub(super) async fn convert(state: &OmaState, context: &StepContext) -> StepResu
         disks.push(path.into());
     }
     let tool = conversion::find_tool().ok_or_else(|| {
-        StepError::new(FailureKind::Conflict, "virt-v2v-in-place is not installed")
-            .remedy("on the hub: apt-get install virt-v2v")
+        StepError::new(FailureKind::Conflict, "virt-v2v-in-place is not installed").remedy(conversion::INSTALL)
     })?;
     tracing::info!("converting the guest: {}", decided.conversion_reason);
-    let guest = conversion::Guest { name: &decided.vm.name, firmware: decided.vm.firmware, disks: &disks };
-    let report = conversion::run(&tool, &guest, CONVERSION_SILENCE, context.cancellation()).await;
-    let report = report.map_err(|error| error.into_step_error())?;
-    tracing::info!(lines = report.lines, "converted the guest");
+    let (firmware, cancellation) = (decided.vm.firmware, context.cancellation());
+    let report = conversion::run(&tool, &disks, firmware, CONVERSION_SILENCE, cancellation, |_| {}).await;
+    let report = report.map_err(|error| {
+        let failure = StepError::from_error(error.kind(), &error);
+        match error.remedy() {
+            Some(remedy) => failure.remedy(remedy),
+            None => failure,
+        }
+    })?;
+    for warning in &report.warnings {
+        tracing::warn!("the conversion warns: {warning}");
+    }
+    tracing::info!(lines = report.lines, seconds = report.seconds, "converted the guest");
     let learnt = Learnt { guest_conversion: Some(true), ..Learnt::default() };
     failover_jobs::record(state.store(), &params.job_id, &learnt).await.map_err(failed)?;
     output(&Converted { begun: true })

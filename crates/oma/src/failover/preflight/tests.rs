@@ -88,8 +88,11 @@ fn a_guest_that_needs_conversion_needs_the_tool() {
     assert_eq!(decision.conversion.drivers, Drivers::Emulated);
     facts.disks.push(disk(2017, false));
     assert!(blockers(&facts, &never)[0].contains("BIOS guest without virtio"));
-    facts.conversion_tool = Some("/usr/bin/virt-v2v-in-place".into());
+    facts.has_conversion_tool = true;
     assert_eq!(blockers(&facts, &wanted), Vec::<String>::new());
+    facts.has_windows_drivers = false;
+    assert!(blockers(&facts, &wanted)[0].contains("virtio drivers"));
+    facts.has_windows_drivers = true;
     facts.disks[0].volume.as_mut().unwrap().device_path = None;
     assert!(blockers(&facts, &wanted)[0].contains("has no device on this hub"));
 }
