@@ -70,9 +70,12 @@ impl World {
             _ => None,
         };
         files.write_lab(&plan)?;
-        let lab = files.start_lab()?;
+        let mut lab = files.start_lab()?;
         let ready = files.ready();
-        until(START_DEADLINE, "the simulators are up", || ready.exists()).await?;
+        until(START_DEADLINE, "the simulators are up", || ready.exists() || lab.has_ended()).await?;
+        if lab.has_ended() {
+            return Err(lab.ended_error());
+        }
         let text = std::fs::read(&ready).map_err(WorldError::file("read", &ready))?;
         let addresses: Addresses = serde_json::from_slice(&text).map_err(|error| WorldError::Answer {
             what: "the simulators' addresses".to_owned(),

@@ -22,7 +22,7 @@ const MIN_SCREENSHOT_BYTES: u64 = 500;
 
 /// Networks the simulated cloud has for tests, in the form of its configuration.
 pub(super) fn test_networks() -> Vec<Value> {
-    NETWORKS.iter().map(|(_, bubble, _)| serde_json::json!({ "name": bubble, "kind": "isolated" })).collect()
+    NETWORKS.iter().map(|(_, bubble, _)| serde_json::json!({ "name": bubble, "kind": "Isolated" })).collect()
 }
 
 /// Runs it after a committed replication whose guest had written `marker`.

@@ -132,7 +132,9 @@ impl Phases {
     /// Prints them.
     pub(super) fn print(&self) {
         let mut table = new_table(&["FAILOVER", "PHASE", "SECONDS"]);
-        self.rows.iter().for_each(|row| drop(table.add_row(row.clone())));
+        for row in &self.rows {
+            table.add_row(row.clone());
+        }
         print(&table.trim_fmt());
     }
 }

@@ -27,9 +27,9 @@ pub(crate) fn plan() -> WorldPlan {
     let mut plan = WorldPlan::two_disks(VM, Roles::Together, DISK_BYTES, DISK_BYTES);
     plan.guests_scribble = true;
     plan.more_networks = vec![
-        serde_json::json!({ "name": "bubble", "kind": "isolated" }),
-        serde_json::json!({ "name": "bubble-2", "kind": "isolated" }),
-        serde_json::json!({ "name": "far", "kind": "isolated", "other_zone": true }),
+        serde_json::json!({ "name": "bubble", "kind": "Isolated" }),
+        serde_json::json!({ "name": "bubble-2", "kind": "Isolated" }),
+        serde_json::json!({ "name": "far", "kind": "Isolated", "other_zone": true }),
     ];
     plan
 }
