@@ -16,3 +16,5 @@ mod refusals;
 mod signed_client;
 #[path = "boots/stage.rs"]
 mod stage;
+#[path = "boots/world.rs"]
+mod world;

@@ -7,7 +7,7 @@ mod catalogue;
 mod deploy;
 mod job_queries;
 mod nics;
-pub(in crate::cloudstack) mod power;
+pub(crate) mod power;
 mod tags;
 mod vm_snapshots;
 mod vms;

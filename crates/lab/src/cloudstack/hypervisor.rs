@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::json;
+use tempfile::TempDir;
 
 use super::config::CloudstackConfig;
 use super::error::CloudstackSimError;
@@ -150,6 +151,9 @@ pub(crate) struct Hypervisor {
     firmware_dir: PathBuf,
     stop_limit: Duration,
     folder: PathBuf,
+    sockets: PathBuf,
+    /// Holds the sockets where the state folder's path is too long for them.
+    _short_folder: Option<TempDir>,
     spawner: Spawner,
     machines: Mutex<HashMap<String, Arc<Machine>>>,
     reports: Mutex<HashMap<String, BootReport>>,
@@ -159,30 +163,31 @@ pub(crate) struct Hypervisor {
 impl Hypervisor {
     /// Makes its folders in the state folder; a missing emulator is a fact to report, not a failure.
     pub(crate) fn new(config: &CloudstackConfig) -> Result<Self, CloudstackSimError> {
-        for folder in ["consoles", "qmp", "nvram", "screenshots"] {
-            let path = config.state_dir.join(folder);
-            fs::create_dir_all(&path).map_err(|source| CloudstackSimError::File {
-                doing: "making the folder",
-                path,
-                source,
-            })?;
+        let failed = |doing, path: &Path| {
+            let path = path.to_owned();
+            move |source| CloudstackSimError::File { doing, path, source }
+        };
+        for name in ["consoles", "qmp", "nvram", "screenshots"] {
+            let path = config.state_dir.join(name);
+            fs::create_dir_all(&path).map_err(failed("making the folder", &path))?;
         }
-        let folder = config.state_dir.canonicalize().map_err(|source| CloudstackSimError::File {
-            doing: "finding the folder",
-            path: config.state_dir.clone(),
-            source,
-        })?;
-        let spawner = Spawner::new().map_err(|source| CloudstackSimError::File {
-            doing: "starting the thread of machines in",
-            path: folder.clone(),
-            source,
-        })?;
+        let folder = config.state_dir.canonicalize().map_err(failed("finding the folder", &config.state_dir))?;
+        let spawner = Spawner::new().map_err(failed("starting the thread of machines in", &folder))?;
+        let mut sockets = folder.join("qmp");
+        let mut short_folder = None;
+        if sockets.as_os_str().len() + 1 + SOCKET_NAME_LENGTH > SOCKET_PATH_MAX {
+            let made = tempfile::tempdir().map_err(failed("making a folder for sockets of", &folder))?;
+            sockets = made.path().to_owned();
+            short_folder = Some(made);
+        }
         let program = in_path(&config.hypervisor.program);
         let hypervisor = Self {
             program,
             firmware_dir: config.hypervisor.firmware_dir.clone(),
             stop_limit: Duration::from_millis(config.hypervisor.stop_wait_ms),
             folder,
+            sockets,
+            _short_folder: short_folder,
             spawner,
             machines: Mutex::default(),
             reports: Mutex::default(),
@@ -244,7 +249,7 @@ impl Hypervisor {
     fn boot(&self, plan: &MachinePlan, console: PathBuf) -> Result<u32, HypervisorError> {
         let program = self.program.as_deref().ok_or(HypervisorError::Stopped)?;
         let name: String = plan.vm_id.chars().take(SOCKET_NAME_LENGTH).collect();
-        let socket = self.folder.join("qmp").join(name);
+        let socket = self.sockets.join(name);
         if socket.as_os_str().len() > SOCKET_PATH_MAX {
             let text =
                 format!("the path of the socket {} is too long: choose a shorter state folder", socket.display());

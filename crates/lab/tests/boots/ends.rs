@@ -11,7 +11,12 @@ use super::stage::{api_state, boot_text, booting_cloud, is_alive, pid_of, shell_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_that_ends_by_itself_is_a_stopped_vm() {
-    let cloud = booting_cloud(|config| config.hypervisor.stop_wait_ms = 200).await;
+    let cloud = booting_cloud(|config| {
+        config.hypervisor.stop_wait_ms = 200;
+        // Longer than the path of a Unix socket may be.
+        config.state_dir = config.state_dir.join("a".repeat(100));
+    })
+    .await;
     let vm = shell_vm(&cloud, "empty", &[]).await;
     cloud.admin.done("startVirtualMachine", &[("id", &vm)]).await;
     let killed = Command::new("kill").args(["-9", &pid_of(&cloud, &vm).to_string()]).status();

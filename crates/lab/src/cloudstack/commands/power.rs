@@ -162,7 +162,7 @@ fn wrong_state(doing: &str, id: &str, state: VmState) -> Refusal {
 }
 
 /// Sets the state and brings the worker's devices in line with it.
-pub(in crate::cloudstack) fn set_state(world: &mut World, id: &str, state: VmState) -> Result<(), Refusal> {
+pub(crate) fn set_state(world: &mut World, id: &str, state: VmState) -> Result<(), Refusal> {
     if let Some(vm) = world.inventory.vm_mut(id) {
         vm.state = state;
         vm.was_started |= state == VmState::Running;
