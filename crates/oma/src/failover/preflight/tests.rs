@@ -1,3 +1,5 @@
+//! What stands against a failover, case by case.
+
 use super::*;
 use crate::failover::decide::decide;
 use crate::failover::fixture::{disk, facts, identity, request};

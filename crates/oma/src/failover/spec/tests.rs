@@ -1,3 +1,5 @@
+//! The VM that is made, case by case, and its cards in any order.
+
 use proptest::prelude::*;
 
 use super::*;
