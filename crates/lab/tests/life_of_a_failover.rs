@@ -3,6 +3,8 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
+#[path = "life_of_a_failover/conversion.rs"]
+mod conversion;
 #[path = "life_of_a_failover/groups.rs"]
 mod groups;
 #[path = "life_of_a_failover/refusals.rs"]

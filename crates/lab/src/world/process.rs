@@ -25,16 +25,33 @@ impl Process {
     /// # Errors
     /// It cannot be started.
     pub fn start(name: &str, program: &Path, arguments: &[&str], log: &Path) -> Result<Self, WorldError> {
+        Self::start_with(name, program, arguments, log, None)
+    }
+
+    /// Like [`Self::start`], with a folder whose programs it finds before all others.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_with(
+        name: &str,
+        program: &Path,
+        arguments: &[&str],
+        log: &Path,
+        programs: Option<&Path>,
+    ) -> Result<Self, WorldError> {
+        let usual = std::env::var_os("PATH").unwrap_or_default();
+        let folders = programs.map(Path::to_owned).into_iter().chain(std::env::split_paths(&usual));
+        // A folder with a colon in its name cannot be in PATH; nobody makes one here.
+        let path = std::env::join_paths(folders).unwrap_or(usual.clone());
         let out = File::options().create(true).append(true).open(log).map_err(WorldError::file("open", log))?;
         let also = out.try_clone().map_err(WorldError::file("open", log))?;
-        let child =
-            Command::new(program).args(arguments).stdin(Stdio::null()).stdout(out).stderr(also).spawn().map_err(
-                |source| WorldError::Start {
-                    program: program.to_owned(),
-                    hint: "build it: cargo build -p migratekit -p lab",
-                    source,
-                },
-            )?;
+        let mut command = Command::new(program);
+        command.args(arguments).env("PATH", path).stdin(Stdio::null()).stdout(out).stderr(also);
+        let child = command.spawn().map_err(|source| WorldError::Start {
+            program: program.to_owned(),
+            hint: "build it: cargo build -p migratekit -p lab",
+            source,
+        })?;
         Ok(Self { name: name.to_owned(), child, log: log.to_owned(), leave: false })
     }
 

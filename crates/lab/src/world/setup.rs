@@ -65,6 +65,8 @@ pub struct WorldPlan {
     pub guests_scribble: bool,
     /// How long the hub lets one call of CloudStack take, in seconds, when not as long as usual.
     pub call_timeout_seconds: Option<u32>,
+    /// A folder whose programs the hub finds before all others.
+    pub programs: Option<PathBuf>,
     /// Further networks of the simulated CloudStack, in the form of its configuration file.
     pub more_networks: Vec<serde_json::Value>,
 }
@@ -84,6 +86,7 @@ impl WorldPlan {
             boots: false,
             guests_scribble: false,
             call_timeout_seconds: None,
+            programs: None,
             more_networks: Vec::new(),
         }
     }
@@ -113,6 +116,7 @@ pub struct Disk {
 pub(super) struct Files {
     dir: PathBuf,
     binaries: PathBuf,
+    programs: Option<PathBuf>,
     disks: Vec<Disk>,
     public: ReservedPort,
     local_nbd: ReservedPort,
@@ -130,6 +134,7 @@ impl Files {
         let files = Self {
             dir: dir.to_owned(),
             binaries: binaries()?,
+            programs: None,
             disks: Vec::new(),
             public: reserved_port()?,
             local_nbd: reserved_port()?,
@@ -202,6 +207,7 @@ impl Files {
 
     /// Builds the images and writes what the simulators are to simulate.
     pub(super) fn write_lab(&mut self, plan: &super::WorldPlan) -> Result<(), WorldError> {
+        self.programs.clone_from(&plan.programs);
         let mut disks = Vec::new();
         for (index, disk_plan) in plan.disk_plans.iter().enumerate() {
             let image = self.dir.join("images").join(format!("{}-{index}.raw", plan.vm_name));
@@ -296,7 +302,8 @@ impl Files {
 
     fn start_migratekit(&self, name: &str, arguments: &[&str]) -> Result<Process, WorldError> {
         let log = self.dir.join("log").join(format!("{name}.log"));
-        Process::start(name, &self.binaries.join("migratekit"), arguments, &log)
+        let program = self.binaries.join("migratekit");
+        Process::start_with(name, &program, arguments, &log, self.programs.as_deref())
     }
 
     pub(super) fn gateway_is_up(&self) -> bool {
