@@ -6,6 +6,8 @@ mod access;
 mod agent;
 mod enrolment;
 mod events;
+mod groups;
 mod hub;
 mod jobs;
+mod networks;
 mod openapi;
