@@ -15,7 +15,8 @@ use utoipa_axum::routes;
 
 use crate::auth::require_operator;
 use crate::http::{
-    agents, contexts, credentials, discovery, enroll, events, failovers, health, jobs, openapi, replications, targets,
+    agents, contexts, credentials, discovery, enroll, events, failovers, ghosts, health, jobs, openapi, replications,
+    targets,
 };
 use crate::state::OmaState;
 
@@ -83,9 +84,14 @@ fn failover_routes() -> OpenApiRouter<OmaState> {
         .routes(routes!(failovers::readiness))
 }
 
+/// These, too: ghosts.
+fn ghost_routes() -> OpenApiRouter<OmaState> {
+    OpenApiRouter::new().routes(routes!(ghosts::list)).routes(routes!(ghosts::remove))
+}
+
 /// The router with everything around it.
 pub fn router(state: OmaState) -> Router {
-    let operators = operator_routes().merge(domain_routes()).merge(failover_routes());
+    let operators = operator_routes().merge(domain_routes()).merge(failover_routes()).merge(ghost_routes());
     let operators = operators.route_layer(from_fn_with_state(state.clone(), require_operator));
     let (router, document) = assemble(operators);
     router
@@ -101,7 +107,7 @@ pub fn router(state: OmaState) -> Router {
 /// The OpenAPI document of the router.
 #[must_use]
 pub fn openapi_document() -> OpenApi {
-    assemble(operator_routes().merge(domain_routes()).merge(failover_routes())).1
+    assemble(operator_routes().merge(domain_routes()).merge(failover_routes()).merge(ghost_routes())).1
 }
 
 fn assemble(operators: OpenApiRouter<OmaState>) -> (Router<OmaState>, OpenApi) {

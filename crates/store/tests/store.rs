@@ -20,6 +20,8 @@ mod backend;
 mod concurrency;
 #[path = "store/fixture.rs"]
 mod fixture;
+#[path = "store/ghosts.rs"]
+mod ghosts;
 #[path = "store/groups.rs"]
 mod groups;
 #[path = "store/integrity.rs"]

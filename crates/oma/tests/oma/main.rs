@@ -6,6 +6,7 @@ mod access;
 mod agent;
 mod enrolment;
 mod events;
+mod ghosts;
 mod hub;
 mod jobs;
 mod openapi;
