@@ -305,6 +305,7 @@ CREATE TABLE `failover_jobs` (
   `power_off_source` tinyint(1) NOT NULL,
   `final_sync` tinyint(1) NOT NULL,
   `guest_conversion` tinyint(1) NOT NULL,
+  `probe_results` longtext DEFAULT NULL,
   `expires_at` datetime(6) DEFAULT NULL,
   `progress_percent` double NOT NULL,
   `current_step` varchar(255) NOT NULL,
@@ -329,6 +330,7 @@ CREATE TABLE `failover_jobs` (
   CONSTRAINT `ck_failover_jobs_power_off_source` CHECK (`power_off_source` in (0,1)),
   CONSTRAINT `ck_failover_jobs_final_sync` CHECK (`final_sync` in (0,1)),
   CONSTRAINT `ck_failover_jobs_guest_conversion` CHECK (`guest_conversion` in (0,1)),
+  CONSTRAINT `ck_failover_jobs_probe_results` CHECK (json_valid(`probe_results`)),
   CONSTRAINT `ck_failover_jobs_error_detail` CHECK (json_valid(`error_detail`))
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_nopad_bin;
 
@@ -843,7 +845,7 @@ CREATE TABLE `vm_disks` (
   CONSTRAINT `ck_vm_disks_size_gb` CHECK (`size_gb` >= 0),
   CONSTRAINT `ck_vm_disks_capacity_bytes` CHECK (`capacity_bytes` >= 0),
   CONSTRAINT `ck_vm_disks_is_boot_disk` CHECK (`is_boot_disk` in (0,1)),
-  CONSTRAINT `ck_vm_disks_sync_status` CHECK (`sync_status` in ('pending','syncing','completed','failed')),
+  CONSTRAINT `ck_vm_disks_sync_status` CHECK (`sync_status` in ('pending','syncing','completed','failed','diverged')),
   CONSTRAINT `ck_vm_disks_bytes_synced` CHECK (`bytes_synced` >= 0)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_nopad_bin;
 

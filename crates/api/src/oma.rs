@@ -6,6 +6,7 @@ pub mod credentials;
 pub mod discovery;
 pub mod events;
 pub mod failovers;
+pub mod ghosts;
 pub mod groups;
 pub mod jobs;
 pub mod networks;

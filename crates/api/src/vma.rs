@@ -392,6 +392,14 @@ impl VmaClient {
         self.client.post("/runs", run).await
     }
 
+    /// Every run the agent knows: those under way, and the last that ended.
+    ///
+    /// # Errors
+    /// The agent's problem, or no answer.
+    pub async fn runs(&self) -> Result<Vec<RunView>, ClientError> {
+        self.client.get("/runs").await
+    }
+
     /// A run; how far it is.
     ///
     /// # Errors

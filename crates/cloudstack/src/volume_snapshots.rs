@@ -125,6 +125,8 @@ pub struct VolumeSnapshotQuery {
     pub id: Option<String>,
     /// Only those of this volume.
     pub volume_id: Option<String>,
+    /// Only those that carry all these tags.
+    pub tags: BTreeMap<String, String>,
 }
 
 /// A volume snapshot to be taken.
@@ -152,7 +154,8 @@ impl Client {
             // Since 4.19 there is one row for each store otherwise; older servers ignore it.
             .set("showunique", true)
             .maybe("id", query.id.as_ref())
-            .maybe("volumeid", query.volume_id.as_ref());
+            .maybe("volumeid", query.volume_id.as_ref())
+            .tags(&query.tags);
         self.list(params).await
     }
 
@@ -161,7 +164,7 @@ impl Client {
     /// # Errors
     /// Those of any read.
     pub async fn find_volume_snapshot(&self, id: &str) -> Result<Option<VolumeSnapshot>, CloudstackError> {
-        let query = VolumeSnapshotQuery { id: Some(id.to_owned()), volume_id: None };
+        let query = VolumeSnapshotQuery { id: Some(id.to_owned()), ..VolumeSnapshotQuery::default() };
         match self.list_volume_snapshots(&query).await {
             Ok(found) => Ok(found.into_iter().find(|snapshot| snapshot.id == id && !snapshot.state.is_gone())),
             // An id that never existed is refused instead of answered with an empty list.

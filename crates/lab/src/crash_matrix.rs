@@ -67,10 +67,13 @@ pub async fn run(cases: &[Case], mut tell: impl FnMut(&Verdict)) -> Result<Vec<V
     Ok(verdicts)
 }
 
+/// How many cases passed, of how many, for each trouble.
+type Cells = BTreeMap<Trouble, (u32, u32)>;
+
 /// A table of steps against troubles, and the sum.
 #[must_use]
 pub fn table(verdicts: &[Verdict]) -> String {
-    let mut rows: BTreeMap<(SagaKind, usize, &str), BTreeMap<Trouble, (u32, u32)>> = BTreeMap::new();
+    let mut rows: BTreeMap<(SagaKind, usize, &str), Cells> = BTreeMap::new();
     for (index, verdict) in verdicts.iter().enumerate() {
         let place = verdict.case.place;
         let known = rows.keys().find(|(saga, _, step)| (*saga, *step) == (place.saga, place.step)).copied();

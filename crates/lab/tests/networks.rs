@@ -51,7 +51,7 @@ async fn a_target_is_listed(site: &Site) {
     assert_eq!(site.done(&["target", "networks", "lab-cloud"]).await, networks);
     let zones = site.done(&["target", "zones"]).await;
     assert_eq!(
-        (&item(&zones["items"], "lab-zone")["is_targets"], &item(&zones["items"], "lab-far-zone")["is_targets"]),
+        (&item(&zones["items"], "lab-zone")["is_targets"], &item(&zones["items"], "lab-zone-2")["is_targets"]),
         (&json!(true), &json!(false))
     );
     let offerings = site.done(&["target", "offerings"]).await;
@@ -175,7 +175,7 @@ async fn one_side_of_a_pair_is_changed_alone(site: &Site) {
 
 /// The VM goes to another zone: what was valid is not any more, and is found before anything is begun.
 async fn a_mapping_that_can_no_longer_be_used_is_found(site: &Site) {
-    site.add_target("lab-far-cloud", "lab-far-zone", "lab-secret-key").await;
+    site.add_target("lab-far-cloud", "lab-zone-2", "lab-secret-key").await;
     site.done(&["vm", "add", WEB, "--target", "lab-far-cloud"]).await;
     let report = site.check(&["network", "validate", WEB], 9).await;
     for row in report["items"].as_array().unwrap() {

@@ -6,6 +6,7 @@ mod completions;
 mod failover;
 pub mod failure;
 mod findings;
+mod ghost;
 mod group;
 mod hub;
 mod job;
@@ -97,6 +98,9 @@ enum Command {
     /// Fail a VM over into its target: for a test, or for good; and the ways back.
     #[command(subcommand)]
     Failover(failover::FailoverCommand),
+    /// What was left behind in CloudStack and vCenter, and its removal.
+    #[command(subcommand)]
+    Ghost(ghost::GhostCommand),
     /// Jobs: what runs, what ran, and why it failed.
     #[command(subcommand)]
     Job(job::JobCommand),
@@ -169,6 +173,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Group(command) => group::run(&context, command).await,
         Command::Replicate(args) => replicate::run(&context, &args).await,
         Command::Failover(command) => failover::run(&context, command).await,
+        Command::Ghost(command) => ghost::run(&context, command).await,
         Command::Job(command) => job::run(&context, command).await,
         Command::Probe(command) => probe::run(&context, command).await,
         Command::Nbd(command) => nbd::run(&context, command).await,

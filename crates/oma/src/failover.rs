@@ -28,6 +28,7 @@ mod test_failover;
 pub(crate) mod view;
 mod volumes;
 
+pub(crate) use cloud::destroyed;
 pub use endings::{CLEANUP, COMMIT, ROLLBACK};
 pub use group::{GROUP, GROUP_CLEANUP};
 pub use live_failover::LIVE;

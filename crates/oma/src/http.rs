@@ -7,6 +7,7 @@ pub(crate) mod discovery;
 pub mod enroll;
 pub mod events;
 pub(crate) mod failovers;
+pub(crate) mod ghosts;
 pub mod health;
 pub mod job_view;
 pub mod jobs;

@@ -19,6 +19,7 @@ pub mod state;
 
 mod failover;
 mod failure;
+mod ghosts;
 mod inventory;
 mod machine_groups;
 mod networks;
@@ -75,14 +76,16 @@ pub async fn serve(state: OmaState, front: Front, shutdown: CancellationToken) -
     };
     let sweep = enrolment::sweep::run(state.clone(), stop.clone());
     let expiry = failover::expiry::run(state.clone(), stop.clone());
-    let (served, (), (), (), ()) = tokio::join!(listeners, end_streams, sweep, expiry, runner.run(stop.clone()));
+    let ghosts = ghosts::reconcile::run(state.clone(), stop.clone());
+    let (served, (), (), (), (), ()) =
+        tokio::join!(listeners, end_streams, sweep, expiry, ghosts, runner.run(stop.clone()));
     served
 }
 
 /// Every kind of job this process runs.
 fn register_sagas(builder: RunnerBuilder, state: &OmaState) -> Result<RunnerBuilder, JobError> {
     let context = std::sync::Arc::new(state.clone());
-    let sagas: [&'static Saga<OmaState>; 9] = [
+    let sagas: [&'static Saga<OmaState>; 10] = [
         &replication::REPLICATION,
         &teardown::TEARDOWN,
         &failover::TEST,
@@ -92,6 +95,7 @@ fn register_sagas(builder: RunnerBuilder, state: &OmaState) -> Result<RunnerBuil
         &failover::COMMIT,
         &failover::GROUP,
         &failover::GROUP_CLEANUP,
+        &ghosts::REMOVAL,
     ];
     sagas.into_iter().try_fold(builder, |builder, saga| builder.register(saga, context.clone()))
 }

@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 
 use crate::auth::require_operator;
 use crate::http::{
-    agents, contexts, credentials, discovery, enroll, events, failovers, health, jobs, machine_groups,
+    agents, contexts, credentials, discovery, enroll, events, failovers, ghosts, health, jobs, machine_groups,
     network_mappings, openapi, replications, target_listings, targets,
 };
 use crate::state::OmaState;
@@ -103,9 +103,18 @@ fn placement_routes() -> OpenApiRouter<OmaState> {
         .routes(routes!(machine_groups::put_member, machine_groups::remove_member))
 }
 
+/// These, too: ghosts.
+fn ghost_routes() -> OpenApiRouter<OmaState> {
+    OpenApiRouter::new().routes(routes!(ghosts::list)).routes(routes!(ghosts::remove))
+}
+
+fn every_operator_route() -> OpenApiRouter<OmaState> {
+    operator_routes().merge(domain_routes()).merge(failover_routes()).merge(placement_routes()).merge(ghost_routes())
+}
+
 /// The router with everything around it.
 pub fn router(state: OmaState) -> Router {
-    let operators = operator_routes().merge(domain_routes()).merge(failover_routes()).merge(placement_routes());
+    let operators = every_operator_route();
     let operators = operators.route_layer(from_fn_with_state(state.clone(), require_operator));
     let (router, document) = assemble(operators);
     router
@@ -121,7 +130,7 @@ pub fn router(state: OmaState) -> Router {
 /// The OpenAPI document of the router.
 #[must_use]
 pub fn openapi_document() -> OpenApi {
-    assemble(operator_routes().merge(domain_routes()).merge(failover_routes()).merge(placement_routes())).1
+    assemble(every_operator_route()).1
 }
 
 fn assemble(operators: OpenApiRouter<OmaState>) -> (Router<OmaState>, OpenApi) {

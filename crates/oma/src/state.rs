@@ -17,6 +17,7 @@ use crate::auth::AuthLimits;
 use crate::config::OmaConfig;
 use crate::enrolment::EnrolmentLimits;
 use crate::error::OmaError;
+use crate::ghosts::Reports;
 use crate::http::events::Listeners;
 use crate::inventory::ScanCache;
 
@@ -42,6 +43,7 @@ struct Inner {
     enrolment_limits: EnrolmentLimits,
     listeners: Listeners,
     scans: ScanCache,
+    ghosts: Reports,
     stopping: CancellationToken,
 }
 
@@ -81,6 +83,7 @@ impl OmaState {
             enrolment_limits: EnrolmentLimits::default(),
             listeners: Listeners::default(),
             scans: ScanCache::default(),
+            ghosts: Reports::default(),
             stopping: CancellationToken::new(),
         }));
         let runner = sagas(state.runner_builder(), &state)?.build();
@@ -160,6 +163,11 @@ impl OmaState {
     /// What was last seen of each vCenter.
     pub(crate) fn scans(&self) -> &ScanCache {
         &self.0.scans
+    }
+
+    /// What was last seen of ghosts.
+    pub(crate) fn ghosts(&self) -> &Reports {
+        &self.0.ghosts
     }
 
     /// Cancelled when the process stops: answers without an end, end then.

@@ -5,6 +5,7 @@ use model::status::Transitions;
 
 use crate::error::OmaError;
 use crate::failover;
+use crate::ghosts;
 use crate::replication::REPLICATION;
 use crate::state::OmaState;
 use crate::teardown::TEARDOWN;
@@ -13,7 +14,7 @@ use crate::teardown::TEARDOWN;
 const LOOKED_AT: u32 = 4;
 
 /// Kinds of jobs that touch a replica.
-const TOUCHING: [&str; 7] = [
+const TOUCHING: [&str; 8] = [
     REPLICATION.job_type,
     TEARDOWN.job_type,
     failover::TEST.job_type,
@@ -21,6 +22,8 @@ const TOUCHING: [&str; 7] = [
     failover::CLEANUP.job_type,
     failover::ROLLBACK.job_type,
     failover::COMMIT.job_type,
+    // Only those that may not run beside others name a VM.
+    ghosts::REMOVAL.job_type,
 ];
 
 /// The unfinished job of a VM that touches its replica, if there is one besides `own` (ids of the JobLog or of the

@@ -22,6 +22,9 @@ pub(crate) use entity::{Column, Entity};
 /// What these rows are called in errors.
 pub(crate) const WHAT: &str = "failover";
 
+/// Most ids in one query: SQLite bounds the parameters of a statement.
+const MAX_IDS: usize = 500;
+
 mod entity {
     use model::status::{FailoverStatus, FailoverType};
     use sea_orm::entity::prelude::*;
@@ -101,6 +104,12 @@ impl FailoverJob {
     pub fn error(&self) -> Option<StepError> {
         let message = self.error_message.clone()?;
         Some(StepError::from_columns(message, self.error_detail.clone()))
+    }
+
+    /// Whether it holds its VM: it is under way, or its VM runs in the target cloud.
+    #[must_use]
+    pub fn holds_vm(&self) -> bool {
+        HOLDING.contains(&self.status)
     }
 }
 
@@ -226,6 +235,19 @@ async fn get(connection: &impl ConnectionTrait, job_id: &str) -> Result<Failover
 /// There is none; the database fails.
 pub async fn by_id(store: &Store, job_id: &str) -> Result<FailoverJob, StoreError> {
     get(store.connection(), job_id).await
+}
+
+/// The failovers with these ids (`failover-…`); those that do not exist are left out.
+///
+/// # Errors
+/// The database fails.
+pub async fn with_ids(store: &Store, job_ids: &[String]) -> Result<Vec<FailoverJob>, StoreError> {
+    let mut found = Vec::new();
+    for ids in job_ids.chunks(MAX_IDS) {
+        let query = Entity::find().filter(Column::JobId.is_in(ids.iter().map(String::as_str)));
+        found.extend(query.all(store.connection()).await.map_err(while_doing("read failovers"))?);
+    }
+    Ok(found)
 }
 
 /// The failover that holds a VM: under way, or with its VM in the target cloud.

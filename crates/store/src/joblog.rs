@@ -287,6 +287,19 @@ async fn save_step(transaction: &DatabaseTransaction, job_id: &str, step: &StepR
     Err(conflict(job_id, format!("its step {} cannot become {}", step.name, step.status)))
 }
 
+/// Jobs of every kind that have not ended, oldest first, at most `limit`; in one look, so that none is missed while it
+/// moves from one status to another.
+///
+/// # Errors
+/// The database fails.
+pub async fn unfinished_jobs(store: &Store, limit: u32) -> Result<Vec<JobRow>, StoreError> {
+    let open = [JobStatus::Pending, JobStatus::Running, JobStatus::Unwinding, JobStatus::NeedsOperator];
+    let query =
+        Entity::find().filter(Column::Status.is_in(stored(&open))).order_by_asc(Column::Id).limit(u64::from(limit));
+    let found = query.all(store.connection()).await.map_err(while_doing("list unfinished jobs"))?;
+    Ok(found.into_iter().map(rows::job).collect())
+}
+
 /// The lease of a runner, checked inside another transaction: what a job writes to other tables is refused, too, once
 /// it was taken over.
 pub(crate) async fn check_lease(transaction: &DatabaseTransaction, lease: &Lease) -> Result<(), StoreError> {

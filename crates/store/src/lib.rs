@@ -55,4 +55,5 @@ pub mod users;
 
 pub use connect::{DatabaseConfig, MariaDbTls, Store};
 pub use error::StoreError;
+pub use joblog::unfinished_jobs;
 pub use value::{Count, Stored, Timestamp};

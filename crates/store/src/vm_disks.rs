@@ -3,7 +3,9 @@
 use model::ChangeId;
 use model::status::DiskSyncStatus;
 use sea_orm::sea_query::{Expr, ExprTrait, SimpleExpr};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+};
 
 use crate::connect::Store;
 use crate::error::{StoreError, while_doing};
@@ -125,6 +127,32 @@ pub(crate) async fn one(
 pub async fn replicated_by(store: &Store, volume_uuid: &str) -> Result<Vec<VmDisk>, StoreError> {
     let query = Entity::find().filter(is_on(volume_uuid)).order_by_asc(Column::DiskId);
     query.all(store.connection()).await.map_err(while_doing("list the disks a volume replicates"))
+}
+
+/// A disk and the volume it names.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+pub struct LinkedDisk {
+    /// The VM.
+    pub vm_context_id: String,
+    /// `disk-<device key>`.
+    pub disk_id: String,
+    /// The replica volume (CloudStack's uuid).
+    pub volume_uuid: Option<String>,
+    /// The replica volume (row id).
+    pub ossea_volume_id: Option<String>,
+}
+
+/// Every disk that names a volume, by either of its two links; of every VM.
+///
+/// # Errors
+/// The database fails.
+pub async fn linked(store: &Store) -> Result<Vec<LinkedDisk>, StoreError> {
+    let query = Entity::find()
+        .select_only()
+        .columns([Column::VmContextId, Column::DiskId, Column::VolumeUuid, Column::OsseaVolumeId])
+        .filter(Column::VolumeUuid.is_not_null().or(Column::OsseaVolumeId.is_not_null()))
+        .into_model();
+    query.all(store.connection()).await.map_err(while_doing("list the disks with a volume"))
 }
 
 /// Whether a disk is linked to a volume, by either of its two links.

@@ -25,6 +25,8 @@ mod concurrency;
 mod failovers;
 #[path = "store/fixture.rs"]
 mod fixture;
+#[path = "store/ghosts.rs"]
+mod ghosts;
 #[path = "store/groups.rs"]
 mod groups;
 #[path = "store/integrity.rs"]

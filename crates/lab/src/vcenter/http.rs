@@ -99,9 +99,8 @@ async fn sdk(State(lab): State<Arc<Lab>>, headers: HeaderMap, body: String) -> R
         Ok(call) => call,
         Err(fault) => return fault_response(&fault),
     };
-    match lab.injections.take_or_hold(&call.method).await {
-        Some(effect) => return injected(&lab, effect).await,
-        None => {}
+    if let Some(effect) = lab.injections.take_or_hold(&call.method).await {
+        return injected(&lab, effect).await;
     }
     let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let caller = Caller { cookie: cookie(&headers, SESSION_COOKIE), user_agent: user_agent.to_owned() };

@@ -83,15 +83,15 @@ async fn a_replica_boots_writes_and_goes_back_to_its_snapshot() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn details_choose_the_buses_and_a_second_start_is_told_apart() {
     let cloud = booting_cloud(|_| {}).await;
-    let root = replica(&cloud, "old-disk-0", system("on the old bus")).await;
-    let disk = replica(&cloud, "old-disk-1", data("on the other bus")).await;
-    let buses = [("details[0].rootDiskController", "ide"), ("details[0].dataDiskController", "scsi")];
+    let root = replica(&cloud, "old-disk-0", system("on SCSI")).await;
+    let disk = replica(&cloud, "old-disk-1", data("on IDE")).await;
+    let buses = [("details[0].rootDiskController", "scsi"), ("details[0].dataDiskController", "ide")];
     let vm = shell_vm(&cloud, "old", &buses).await;
     swap_disks(&cloud, &vm, &root, &[&disk]).await;
     cloud.admin.done("startVirtualMachine", &[("id", &vm)]).await;
     let console = cloud.sim.until_console(&vm, "migratekit-lab: up", BOOT_LIMIT).await.expect("the guest boots");
-    assert_eq!(said(&console, "marker"), ["on the old bus"]);
-    assert_eq!(said(&console, "data marker"), ["on the other bus"]);
+    assert_eq!(said(&console, "marker"), ["on SCSI"]);
+    assert_eq!(said(&console, "data marker"), ["on IDE"]);
 
     let (first, http) = (pid_of(&cloud, &vm), reqwest::Client::new());
     cloud.admin.done("rebootVirtualMachine", &[("id", &vm)]).await;

@@ -2,7 +2,7 @@
 
 use lab::vcenter::{DiskSpec, NicSpec, VmSpec};
 use lab::world::{CommandOutput, Roles, World, WorldPlan};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -31,6 +31,12 @@ impl Site {
         };
         let mut plan = WorldPlan::two_disks(WEB, Roles::Together, DISK_BYTES, DISK_BYTES);
         plan.more_vms = vec![vm(DB, ["VM Network", "dv-production"]), vm(TWIN, ["VM Network", "VM Network"])];
+        plan.more_networks = vec![
+            json!({"name": "lab-bubble-1", "kind": "Isolated"}),
+            json!({"name": "lab-bubble-2", "kind": "Isolated"}),
+            json!({"name": "lab-closed", "kind": "Isolated", "can_use_for_deploy": false}),
+            json!({"name": "lab-far", "kind": "Isolated", "other_zone": true}),
+        ];
         let mut world = World::start(dir.path(), plan).await.unwrap();
         world.enrol_agent().await.unwrap();
         world.connect_sites().await.unwrap();

@@ -110,10 +110,10 @@ async fn a_busy_volume_takes_no_second_operation() {
     hub.sim.arm_slow("detachVolume", std::time::Duration::from_secs(3), 1);
     let detaching = hub.api.detach(&uuid, "detach").await.expect("accepted");
     let problem = refusal(hub.api.attach(&uuid, &here(), "attach").await);
-    assert_eq!(problem.kind, FailureKind::Conflict);
+    assert_eq!(problem.kind, FailureKind::Unavailable);
     assert!(problem.detail.contains(&detaching.id), "{}", problem.detail);
     let export = refusal(hub.api.create_export(&hub.export_request(&uuid, GIB)).await);
-    assert_eq!(export.kind, FailureKind::Conflict, "no export while the volume is being detached");
+    assert_eq!(export.kind, FailureKind::Unavailable, "no export while the volume is being detached");
     let same = hub.api.detach(&uuid, "detach").await.expect("the same operation");
     assert_eq!(same.id, detaching.id);
     hub.end_of(&detaching).await;

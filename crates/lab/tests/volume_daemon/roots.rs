@@ -145,8 +145,8 @@ async fn two_operations_on_one_root_do_not_run_at_once() {
     let discarding = hub.api.discard_root(&vm_id, &no_proof(), "discard").await.expect("accepted");
     hub.asked("detachVolume", detached + 1).await;
     let problem = refusal(hub.api.attach_root(&uuid, &root_of(&vm_id), "root").await);
-    assert!(problem.detail.contains(&discarding.id) && problem.kind == FailureKind::Conflict, "{}", problem.detail);
-    assert_eq!(refusal(hub.api.discard_root(&vm_id, &no_proof(), "twice").await).kind, FailureKind::Conflict);
+    assert!(problem.detail.contains(&discarding.id) && problem.kind == FailureKind::Unavailable, "{}", problem.detail);
+    assert_eq!(refusal(hub.api.discard_root(&vm_id, &no_proof(), "twice").await).kind, FailureKind::Unavailable);
     let other = hub.shell("failover-2").await;
     hub.done(hub.api.discard_root(&other, &no_proof(), "of another VM").await).await;
     let same = hub.api.discard_root(&vm_id, &no_proof(), "discard").await.expect("the same operation");

@@ -123,8 +123,8 @@ async fn an_export_does_not_outlive_a_reversal_and_nothing_begins_beside_it() {
     let reverting = hub.api.revert_snapshot(&uuid, &snapshot_id, "revert").await.expect("accepted");
     let problem = refusal(hub.api.attach(&uuid, &here(), "attach").await);
     assert!(problem.detail.contains(&reverting.id), "{}", problem.detail);
-    assert_eq!(refusal(hub.api.delete_snapshot(&uuid, &snapshot_id, "delete").await).kind, FailureKind::Conflict);
-    assert_eq!(refusal(hub.api.create_export(&hub.export_request(&uuid, GIB)).await).kind, FailureKind::Conflict);
+    assert_eq!(refusal(hub.api.delete_snapshot(&uuid, &snapshot_id, "delete").await).kind, FailureKind::Unavailable);
+    assert_eq!(refusal(hub.api.create_export(&hub.export_request(&uuid, GIB)).await).kind, FailureKind::Unavailable);
     hub.done(Ok(reverting)).await;
     hub.done(hub.api.attach(&uuid, &here(), "attach").await).await;
 }

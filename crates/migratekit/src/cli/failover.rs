@@ -1,7 +1,7 @@
 //! `migratekit failover`: tests, live failovers, and the ways back.
 
 mod plan;
-mod watch;
+pub(super) mod watch;
 
 use std::process::ExitCode;
 

@@ -12,7 +12,7 @@ use cloudstack::{
 };
 use joblog::{StepContext, StepError};
 use model::FailureKind;
-use model::ownership::OwnedAs;
+use model::ownership::{OWNER_TAG, OwnedAs};
 
 use super::spec::order;
 use crate::error::OmaError;
@@ -151,33 +151,42 @@ impl<'a> VmCloud<'a> {
         pursued_without_trace(&self.client, policy, &change).await.map(|_| ())
     }
 
-    /// Destroys the VM and erases it. Refused while one of our replicas hangs on it: its root would be erased with it.
+    /// See [`destroyed`].
     pub(super) async fn destroyed(&self, vm_id: &str) -> Result<(), OmaError> {
-        self.refuse_with_replicas(vm_id).await?;
-        let policy = WaitPolicy::with_deadline(self.state.config().job_deadline());
-        let change = Destruction { cloud: self, vm_id, expunge: true };
-        match pursued_without_trace(&self.client, policy, &change).await {
-            Err(OmaError::Cloud(error)) if error.kind() == FailureKind::Forbidden => {
-                tracing::warn!(vm_id, "this account may not expunge: the cloud erases the VM after its own delay");
-                let change = Destruction { cloud: self, vm_id, expunge: false };
-                pursued_without_trace(&self.client, policy, &change).await.map(|_| ())
-            }
-            other => other.map(|_| ()),
-        }
+        destroyed(self.state, &self.client, vm_id).await
     }
+}
 
-    async fn refuse_with_replicas(&self, vm_id: &str) -> Result<(), OmaError> {
-        let query = VolumeQuery { virtual_machine_id: Some(vm_id.to_owned()), ..VolumeQuery::default() };
-        for volume in self.client.list_volumes(&query).await? {
-            if store::ossea_volumes::find(self.state.store(), &volume.id).await?.is_some() {
-                let detail = format!("VM {vm_id} still holds replica volume {}", volume.id);
-                let problem = api::Problem::new(FailureKind::Conflict, detail)
-                    .remedy("detach it first: destroying the VM would erase its root disk");
-                return Err(problem.into());
-            }
+/// Destroys a VM and erases it. Refused while a replica hangs on it, whoever's: its root would be erased with it.
+///
+/// # Errors
+/// A replica hangs on it, or CloudStack's own.
+pub(crate) async fn destroyed(state: &OmaState, client: &Client, vm_id: &str) -> Result<(), OmaError> {
+    refuse_with_replicas(state, client, vm_id).await?;
+    let policy = WaitPolicy::with_deadline(state.config().job_deadline());
+    let change = Destruction { client, vm_id, expunge: true };
+    match pursued_without_trace(client, policy, &change).await {
+        Err(OmaError::Cloud(error)) if error.kind() == FailureKind::Forbidden => {
+            tracing::warn!(vm_id, "this account may not expunge: the cloud erases the VM after its own delay");
+            let change = Destruction { client, vm_id, expunge: false };
+            pursued_without_trace(client, policy, &change).await.map(|_| ())
         }
-        Ok(())
+        other => other.map(|_| ()),
     }
+}
+
+async fn refuse_with_replicas(state: &OmaState, client: &Client, vm_id: &str) -> Result<(), OmaError> {
+    let query = VolumeQuery { virtual_machine_id: Some(vm_id.to_owned()), ..VolumeQuery::default() };
+    for volume in client.list_volumes(&query).await? {
+        let is_marked = volume.tags.iter().any(|tag| tag.key == OWNER_TAG);
+        if is_marked || store::ossea_volumes::find(state.store(), &volume.id).await?.is_some() {
+            let detail = format!("VM {vm_id} still holds replica volume {}", volume.id);
+            let problem = api::Problem::new(FailureKind::Conflict, detail)
+                .remedy("detach it first: destroying the VM would erase its root disk");
+            return Err(problem.into());
+        }
+    }
+    Ok(())
 }
 
 /// Pursues a change that can always be seen: what an earlier attempt asked for does not matter.
@@ -260,7 +269,7 @@ impl Change for Power<'_> {
 
 /// From a VM to none.
 struct Destruction<'a> {
-    cloud: &'a VmCloud<'a>,
+    client: &'a Client,
     vm_id: &'a str,
     expunge: bool,
 }
@@ -271,7 +280,7 @@ impl Change for Destruction<'_> {
     type Error = OmaError;
 
     async fn look(&self, trace: &Trace) -> Result<Option<()>, OmaError> {
-        let vm = self.cloud.client.find_virtual_machine(self.vm_id).await?;
+        let vm = self.client.find_virtual_machine(self.vm_id).await?;
         Ok(match vm.map(|vm| vm.state) {
             // A list may be older than the VM: an absence counts once we asked for it, and is asked for once.
             None => trace.submitted.then_some(()),
@@ -283,7 +292,7 @@ impl Change for Destruction<'_> {
 
     async fn submit(&self, _: &Trace) -> Result<Option<JobHandle>, OmaError> {
         let how = VmDestruction { expunge: self.expunge, volume_ids: Vec::new() };
-        match self.cloud.client.destroy_virtual_machine(self.vm_id, &how).await {
+        match self.client.destroy_virtual_machine(self.vm_id, &how).await {
             Ok(handle) => Ok(Some(handle)),
             Err(error) if error.refusal_class() == Some(RefusalClass::NotFound) => Ok(None),
             Err(error) => Err(error.into()),

@@ -6,6 +6,7 @@ mod access;
 mod agent;
 mod enrolment;
 mod events;
+mod ghosts;
 mod groups;
 mod hub;
 mod jobs;

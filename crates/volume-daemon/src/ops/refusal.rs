@@ -194,7 +194,9 @@ impl Refusal {
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::VmNotVisible { .. } | Self::SnapshotNotVisible { .. } => FailureKind::NotFound,
-            Self::RootUnclear { .. }
+            // Whatever is under way ends by itself: the same request may work then.
+            Self::VmBusy { .. }
+            | Self::RootUnclear { .. }
             | Self::NotReady { .. }
             | Self::SnapshotUnderWay { .. }
             | Self::AttemptFailed(_) => FailureKind::Unavailable,

@@ -181,7 +181,8 @@ struct Taking<'a> {
 impl Taking<'_> {
     /// Everything that this operation made.
     async fn ours(&self) -> Result<Vec<VolumeSnapshot>, VolumeDaemonError> {
-        let query = VolumeSnapshotQuery { id: None, volume_id: Some(self.plan.volume_uuid.clone()) };
+        let query =
+            VolumeSnapshotQuery { volume_id: Some(self.plan.volume_uuid.clone()), ..VolumeSnapshotQuery::default() };
         let mut found = self.cloud.client().list_volume_snapshots(&query).await?;
         found.retain(|snapshot| snapshot.name == self.plan.name);
         Ok(found)

@@ -21,7 +21,7 @@ const AWAY_LIMIT: u32 = 600;
 ///
 /// # Errors
 /// The job's own error when it did not complete, or the hub's problem.
-pub(super) async fn until_ended(context: &Context, client: &Client, tracking_id: &str) -> Result<(), Failure> {
+pub(in crate::cli) async fn until_ended(context: &Context, client: &Client, tracking_id: &str) -> Result<(), Failure> {
     let path = format!("/api/v1/jobs/{}", escape(tracking_id));
     let bar = bar(context.output);
     let mut away = 0;
