@@ -89,7 +89,7 @@ pub struct SourceVm {
     pub cbt_enabled: bool,
     /// Whether the platform can track changes of this VM.
     pub cbt_supported: bool,
-    /// Names of existing vm_snapshots.
+    /// Names of existing vm_snapshots, ours included.
     pub vm_snapshots: Vec<String>,
     /// Network cards, in the VM's order.
     pub networks: Vec<SourceNic>,

@@ -4,9 +4,11 @@ use api::vma::{FindingSeverity, PreflightFinding, SourceDisk, SourceNic, SourceV
 use model::id::VM_SNAPSHOT_PREFIX;
 use vsphere::{Finding, Nic, Severity, VirtualDisk, VirtualMachine, preflight};
 
-/// Describes a VM with what preflight finds. Our own vm_snapshots do not count: a run removes them first.
+/// Describes a VM with what preflight finds. All its vm_snapshots are told; our own do not count in preflight, because a
+/// run removes them first.
 #[must_use]
 pub fn source_vm(mut vm: VirtualMachine) -> SourceVm {
+    let vm_snapshots = vm.vm_snapshots.iter().map(|vm_snapshot| vm_snapshot.name.clone()).collect();
     vm.vm_snapshots.retain(|vm_snapshot| !vm_snapshot.name.starts_with(VM_SNAPSHOT_PREFIX));
     let findings = preflight::findings(&vm).into_iter().map(finding).collect();
     SourceVm {
@@ -25,7 +27,7 @@ pub fn source_vm(mut vm: VirtualMachine) -> SourceVm {
         vm_tools_version: vm.tools.version,
         cbt_enabled: vm.change_tracking_enabled,
         cbt_supported: vm.change_tracking_supported,
-        vm_snapshots: vm.vm_snapshots.into_iter().map(|vm_snapshot| vm_snapshot.name).collect(),
+        vm_snapshots,
         networks: vm.nics.into_iter().map(nic).collect(),
         disks: vm.disks.into_iter().map(disk).collect(),
         findings,

@@ -45,7 +45,8 @@ async fn each_leftover_is_explained_and_removed_and_replicas_stay() {
     let [vm, volume] = [format!("vm-{vm_id}"), format!("volume-{volume_id}")];
     let [snapshot, vm_snapshot] =
         [format!("snapshot-{snapshot_id}"), format!("vmsnapshot-{}", stage.context_id().await)];
-    assert_eq!(stage.ghosts().await.len(), 4);
+    let ghosts = stage.ghosts().await;
+    assert_eq!(ghosts.len(), 4, "{ghosts:#?}");
     listed(&stage, &vm, "vm", "web01-test", UNKNOWN_JOB).await;
     listed(&stage, &volume, "volume", "migration-old", "no row of this hub knows it").await;
     listed(&stage, &snapshot, "volume_snapshot", "safety", UNKNOWN_JOB).await;

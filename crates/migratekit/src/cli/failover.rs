@@ -1,7 +1,9 @@
 //! `migratekit failover`: tests, live failovers, and the ways back.
 
 mod plan;
-pub(super) mod watch;
+mod watch;
+
+pub(super) use watch::until_ended;
 
 use std::process::ExitCode;
 
@@ -284,7 +286,7 @@ async fn start(
 /// Watches a job to its end; false when the operator stopped watching.
 async fn watched(context: &Context, client: &Client, accepted: &Accepted) -> Result<bool, Failure> {
     tokio::select! {
-        ended = watch::until_ended(context, client, &accepted.tracking_id) => ended.map(|()| true),
+        ended = until_ended(context, client, &accepted.tracking_id) => ended.map(|()| true),
         _ = tokio::signal::ctrl_c() => {
             hint(context.output, &format!("\nit goes on: migratekit job show {}", accepted.tracking_id));
             Ok(false)

@@ -8,7 +8,7 @@ use api::oma::replications::Accepted;
 use clap::Subcommand;
 
 use super::clock::{ago, stamp};
-use super::failover::watch;
+use super::failover;
 use super::failure::{Failure, INTERRUPTED};
 use super::hub::{Context, escape, unknown};
 use super::output::{hint, or_dash, show, table, yes_no};
@@ -57,7 +57,7 @@ async fn remove(context: &Context, client: &Client, id: &str, stay: bool) -> Res
         return Ok(ExitCode::SUCCESS);
     }
     tokio::select! {
-        ended = watch::until_ended(context, client, &accepted.tracking_id) => ended?,
+        ended = failover::until_ended(context, client, &accepted.tracking_id) => ended?,
         _ = tokio::signal::ctrl_c() => {
             hint(context.output, &format!("\nit goes on: migratekit job show {}", accepted.tracking_id));
             return Ok(ExitCode::from(INTERRUPTED));
