@@ -251,8 +251,10 @@ pub fn all() -> Vec<Case> {
 #[must_use]
 pub fn bounded() -> Vec<Case> {
     let mut chosen: Vec<Case> = Vec::new();
-    for (index, place) in places().into_iter().enumerate() {
-        let rotated = (0..Trouble::ALL.len()).map(|turn| Trouble::ALL[(index + turn) % Trouble::ALL.len()]);
+    for place in places() {
+        // Each saga begins with the kills: the shorter ones do not get to the end of the list.
+        let met = chosen.iter().filter(|case| case.place.saga == place.saga).count();
+        let rotated = (0..Trouble::ALL.len()).map(|turn| Trouble::ALL[(met + turn) % Trouble::ALL.len()]);
         // A kind this saga has not met yet comes first.
         let is_new =
             |trouble: &Trouble| !chosen.iter().any(|case| case.place.saga == place.saga && case.trouble == *trouble);

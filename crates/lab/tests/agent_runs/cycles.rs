@@ -120,8 +120,11 @@ async fn a_refused_question_about_changes_leads_to_a_comparison() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_earlier_run_left_is_removed_first() {
     let left = vec!["migratekit-job-0".to_owned(), "migratekit-cbt-job-0".to_owned()];
-    let site = Site::with(VmSpec { existing_vm_snapshots: left, ..web_server() }).await;
-    assert!(site.vm().await.vm_snapshots.is_empty(), "our own are no finding for the operator");
+    let site = Site::with(VmSpec { existing_vm_snapshots: left.clone(), ..web_server() }).await;
+    let seen = site.vm().await;
+    assert_eq!(seen.vm_snapshots, left);
+    let of_vm_snapshots = seen.findings.iter().find(|finding| finding.code == "vm_snapshots_exist");
+    assert!(of_vm_snapshots.is_none(), "our own are no finding for the operator: {of_vm_snapshots:?}");
     site.write_everywhere(3);
     let (request, devices) = site.first_run("job-1").await;
     let run = site.start_until(&request, RunPhase::Copied).await;
