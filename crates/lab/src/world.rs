@@ -171,6 +171,14 @@ impl World {
     /// It does not come up.
     pub async fn start_agent(&mut self) -> Result<(), WorldError> {
         self.agent = Some(self.files.start_agent()?);
+        self.agent_is_connected().await
+    }
+
+    /// Waits until the hub sees the agent, which dials again by itself after the hub was away.
+    ///
+    /// # Errors
+    /// It does not come.
+    pub async fn agent_is_connected(&self) -> Result<(), WorldError> {
         self.until_agent(|agent| agent["connected"] == true).await.map(|_| ())
     }
 

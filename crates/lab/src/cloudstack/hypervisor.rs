@@ -306,7 +306,9 @@ impl Hypervisor {
         let Some(machine) = self.machine(vm_id) else { return Ok(()) };
         *machine.attended.lock() = true;
         let mut text = "stopped: power was cut";
-        if how == End::Asked {
+        if machine.has_ended() {
+            text = "ended by itself before it was stopped";
+        } else if how == End::Asked {
             if let Err(error) = machine.command("system_powerdown", &json!({})) {
                 tracing::debug!(vm_id, %error, "the power button could not be pressed");
             }

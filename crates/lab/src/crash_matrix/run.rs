@@ -43,6 +43,8 @@ pub(super) async fn run(site: &mut Site, case: &Case) -> Result<Outcome, WorldEr
         None => true,
     };
     site.world.clear_cloudstack_faults().await?;
+    // A hub that was killed is up before its agent has dialled in again; an operator, too, waits for both.
+    site.world.agent_is_connected().await?;
     if !has_struck {
         return Ok(Outcome::Failed(format!("the trouble never struck, this case says nothing; the saga: {ended:?}")));
     }
