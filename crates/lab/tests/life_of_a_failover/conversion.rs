@@ -52,7 +52,7 @@ async fn a_converted_guest_is_put_back_like_any_other() {
 async fn a_conversion_that_fails_is_taken_back_before_a_vm_is_made() {
     let programs = tempfile::tempdir().unwrap();
     let (stage, committed) = stage(programs.path(), 1).await;
-    let problem = stage.refused(&["failover", "test", VM, "--conversion", "always", "--watch"], 1).await;
+    let problem = stage.refused(&["failover", "test", VM, "--conversion", "always", "--watch"], 4).await;
     assert!(problem["detail"].as_str().unwrap().contains("virt-v2v-in-place"), "{problem:#}");
     assert_eq!(stage.status().await, "ready_for_failover");
     assert!(stage.is_equal_to(&committed).await, "reverted");

@@ -42,7 +42,7 @@ const LATER_ROWS: &[&str] = &[
     "INSERT INTO network_mappings VALUES ('n', 'CONTEXT', 'vm', 'VM Network', '00:50:56:00:00:01', 'net', 'net', 'both', 0, \
      'dhcp', NULL, 'pending', NULL, NULL, NOW, NOW)",
     "INSERT INTO failover_jobs VALUES ('f', 'failover-1', 'CONTEXT', 'vm', 'job-1', 'test', 'pending', 'web', '{}', NULL, \
-     NULL, '[]', '[]', NULL, 0, 0, 0, NULL, 0, '', NULL, NULL, NULL, NULL, NOW, NOW)",
+     NULL, '[]', '[]', NULL, 0, 0, 0, NULL, NULL, 0, '', NULL, NULL, NULL, NULL, NOW, NOW)",
     "INSERT INTO vm_machine_groups VALUES ('g', 'group', '', NULL, 1, 0, 'admin', NOW, NOW)",
     "INSERT INTO vm_group_memberships VALUES ('m', 'g', 'CONTEXT', 1, 0, 0, 0, NULL, 'admin', NOW)",
     "INSERT INTO job_tracking VALUES ('t', NULL, 't', 'replication', 'x', 'completed', NULL, NULL, 'CONTEXT', NULL, NULL, 1, \
