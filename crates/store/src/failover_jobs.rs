@@ -359,8 +359,6 @@ pub struct Learnt {
     pub probe_results: Option<Value>,
     /// When a test ends by itself.
     pub expires_at: Option<Timestamp>,
-    /// 0 to 100.
-    pub progress_percent: Option<f64>,
 }
 
 /// Records what became known.
@@ -387,7 +385,6 @@ pub async fn record(store: &Store, job_id: &str, learnt: &Learnt) -> Result<(), 
     let others = [
         learnt.guest_conversion.map(|value| (Column::GuestConversion, Expr::value(value))),
         learnt.expires_at.map(|value| (Column::ExpiresAt, Expr::value(value))),
-        learnt.progress_percent.map(|value| (Column::ProgressPercent, Expr::value(value.clamp(0.0, 100.0)))),
     ];
     let values = texts.chain(documents).chain(others.into_iter().flatten());
     let update = values.fold(update, |update, (column, value)| update.col_expr(column, value));

@@ -143,7 +143,7 @@ impl<'a> VmCloud<'a> {
         vm.ok_or_else(|| defect(format!("VM {vm_id} does not exist")))
     }
 
-    /// Stops the VM; one that does not exist is stopped. `keeps_trace` is false in undos, whose step has an output that
+    /// Stops the VM; one that does not exist is stopped. No trace is kept: the step that undoes with it has an output that
     /// must stay.
     pub(super) async fn stopped(&self, vm_id: &str, forced: bool) -> Result<(), OmaError> {
         let policy = WaitPolicy::with_deadline(self.state.config().job_deadline());

@@ -11,9 +11,9 @@ use api::oma::probes::ProbeResult;
 use api::oma::replications::Accepted;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
-use joblog::{JobFilter, JobRecord, JobRow, JobStore, NewJob, Saga, Step, StepContext, StepError, StepResult, output};
+use joblog::{JobRecord, JobRow, JobStore, NewJob, Saga, Step, StepContext, StepError, StepResult, output};
 use model::FailureKind;
-use model::status::{FailoverStatus, FailoverType, JobStatus, StepStatus};
+use model::status::{FailoverType, JobStatus, StepStatus};
 use serde::{Deserialize, Serialize};
 use store::{failover_jobs, vm_group_memberships, vm_machine_groups};
 use time::OffsetDateTime;
@@ -153,9 +153,10 @@ pub(crate) async fn start(state: &OmaState, request: &StartFailover) -> Result<A
 async fn blockers(state: &OmaState, members: &[Member], request: &StartFailover) -> Result<Option<Problem>, OmaError> {
     let mut all = Vec::new();
     for member in members {
-        let plan = start::dry_run(state, &member.request(request)).await?;
+        let (_, _, decision) = start::decided(state, &member.request(request)).await?;
         all.extend(
-            plan.blockers
+            decision
+                .blockers
                 .into_iter()
                 .map(|problem| Problem { detail: format!("{}: {}", member.vm_name, problem.detail), ..problem }),
         );
@@ -257,7 +258,7 @@ async fn stop_members(state: &OmaState, context: &StepContext) -> Result<(), Ste
     let params: Params = context.params()?;
     for member in params.members.iter().rev() {
         let Some(record) = state.store().load(&member.tracking_id).await.map_err(failed)? else { continue };
-        if matches!(record.job.status, JobStatus::Pending | JobStatus::Running) {
+        if matches!(record.job.status, JobStatus::Pending | JobStatus::Running | JobStatus::Unwinding) {
             match state.runner().cancel(&member.tracking_id).await {
                 Err(joblog::JobError::Conflict { .. }) | Ok(()) => {}
                 Err(error) => return Err(failed(error)),
@@ -275,14 +276,8 @@ async fn stop_members(state: &OmaState, context: &StepContext) -> Result<(), Ste
 ///
 /// # Errors
 /// The database fails.
-pub(crate) async fn is_group(state: &OmaState, job_id: &str) -> Result<Option<JobRow>, OmaError> {
-    let filter = JobFilter {
-        external_job_id: Some(job_id.to_owned()),
-        job_type: Some(GROUP.job_type.to_owned()),
-        limit: 1,
-        ..JobFilter::default()
-    };
-    Ok(state.store().list_jobs(&filter).await?.jobs.into_iter().next())
+pub(crate) async fn group_job(state: &OmaState, job_id: &str) -> Result<Option<JobRow>, OmaError> {
+    start::latest_job(state, job_id, GROUP.job_type).await
 }
 
 /// Begins to put every member of a group's test back.
@@ -308,10 +303,18 @@ pub(crate) async fn cleanup(state: &OmaState, job: &JobRow) -> Result<Accepted, 
 
 async fn clean_members(state: &OmaState, context: &StepContext) -> StepResult {
     let params: Params = context.params()?;
+    let mut first_failure = None;
     for member in params.members.iter().rev() {
-        clean_member(state, member).await?;
+        // One that cannot be put back keeps no other from it.
+        if let Err(error) = clean_member(state, member).await {
+            tracing::warn!(vm = member.vm_name, "{error}");
+            first_failure.get_or_insert(error);
+        }
     }
-    output(&())
+    match first_failure {
+        Some(error) => Err(error),
+        None => output(&()),
+    }
 }
 
 /// Puts a member's test back and waits until it is.
@@ -323,9 +326,8 @@ async fn clean_member(state: &OmaState, member: &Member) -> Result<(), StepError
     let unfinished = start::latest_job(state, &member.job_id, super::CLEANUP.job_type).await.map_err(failed)?;
     let waiting_for = match unfinished.filter(|job| !matches!(job.status, JobStatus::Failed | JobStatus::Cancelled)) {
         Some(job) => job.id,
-        None if *row.status == FailoverStatus::Completed => {
-            start::cleanup(state, &member.job_id).await.map_err(failed)?.tracking_id
-        }
+        // Standing, or a cleanup of it was given up.
+        None if row.holds_vm() => start::cleanup(state, &member.job_id).await.map_err(failed)?.tracking_id,
         None => return Ok(()),
     };
     let job = state.runner().wait(&waiting_for).await.map_err(failed)?;
@@ -342,7 +344,7 @@ async fn clean_member(state: &OmaState, member: &Member) -> Result<(), StepError
 /// There is no such failover, or it has not ended.
 pub(crate) async fn verdict(state: &OmaState, job_id: &str) -> Result<GroupVerdict, OmaError> {
     let missing = || OmaError::NotFound { what: "failover of a group", id: job_id.to_owned() };
-    let job = is_group(state, job_id).await?.ok_or_else(missing)?;
+    let job = group_job(state, job_id).await?.ok_or_else(missing)?;
     let record: JobRecord = state.store().load(&job.id).await?.ok_or_else(missing)?;
     let step = record.steps.iter().find(|step| step.name == "members" && step.status == StepStatus::Completed);
     let verdict = step.and_then(|step| step.output.clone()).and_then(|output| serde_json::from_value(output).ok());

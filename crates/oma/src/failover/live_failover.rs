@@ -17,7 +17,7 @@ use crate::state::OmaState;
 pub static LIVE: Saga<OmaState> = Saga {
     job_type: "failover_live",
     steps: &[
-        Step::check("validate", |state, context| Box::pin(steps::validate(state, context))),
+        steps::VALIDATE,
         Step::undoable(
             "power_off_source",
             |state, context| Box::pin(source::power_off(state, context)),
@@ -30,25 +30,10 @@ pub static LIVE: Saga<OmaState> = Saga {
             |state, context| Box::pin(source::undo_final_sync(state, context)),
         )
         .with_weight(8),
-        Step::undoable(
-            "snapshot",
-            |state, context| Box::pin(steps::snapshot(state, context)),
-            |state, context| Box::pin(steps::undo_snapshot(state, context)),
-        )
-        .with_weight(4),
-        Step::undoable(
-            "convert",
-            |state, context| Box::pin(steps::convert(state, context)),
-            |state, context| Box::pin(steps::undo_convert(state, context)),
-        )
-        .with_weight(4),
-        Step::undoable(
-            "create_vm",
-            |state, context| Box::pin(steps::create_vm(state, context)),
-            |state, context| Box::pin(steps::undo_create_vm(state, context)),
-        )
-        .with_weight(2),
-        Step::check("discard_root", |state, context| Box::pin(steps::discard_root(state, context))),
+        steps::SNAPSHOT,
+        steps::CONVERT,
+        steps::CREATE_VM,
+        steps::DISCARD_ROOT,
         Step::pivot("switch", |state, context| Box::pin(switch(state, context))),
         Step::retried("detach", |state, context| Box::pin(steps::detach(state, context))),
         Step::retried("attach", |state, context| Box::pin(steps::attach(state, context))),

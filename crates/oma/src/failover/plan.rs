@@ -88,7 +88,9 @@ fn calls_of(step: &str, facts: &Facts, params: &Params, decision: &Decision, vm:
             vec![deploy, tag]
         }
         "discard_root" => {
-            vec![to_cloudstack(calls::detach_volume(ROOT_ID)), to_cloudstack(calls::delete_volume(ROOT_ID))]
+            // Tagged first, so that a root left between the two is found again.
+            let tag = calls::create_tags(TaggedKind::Volume, ROOT_ID, &tags(OwnedAs::FailoverVm, params));
+            [tag, calls::detach_volume(ROOT_ID), calls::delete_volume(ROOT_ID)].map(to_cloudstack).into()
         }
         "detach" => of_disks(&|disk| calls::detach_volume(&disk.volume_uuid)),
         "attach" => of_disks(&|disk| calls::attach_volume(&disk.volume_uuid, vm_id, Some(disk.device_id))),

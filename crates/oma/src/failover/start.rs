@@ -5,12 +5,14 @@ use api::oma::failovers::{FailoverPlan, StartFailover, StartRollback};
 use api::oma::replications::Accepted;
 use joblog::{JobError, JobFilter, JobRow, JobStore, NewJob, Saga, StepError};
 use model::FailureKind;
-use model::status::{FailoverStatus, FailoverType, JobStatus, Transitions};
+use model::status::{ContextStatus, FailoverStatus, FailoverType, JobStatus, Transitions};
 use store::failover_jobs::{self, FailoverJob, NewFailover};
 use store::vm_replication_contexts;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::decide::Decision;
+use super::facts::Facts;
 use super::params::{EndParams, Params};
 use super::{CLEANUP, COMMIT, LIVE, ROLLBACK, TEST, decide, gather, plan};
 use crate::error::OmaError;
@@ -23,11 +25,19 @@ use crate::unfinished;
 /// # Errors
 /// There is no such VM, or the database fails.
 pub(crate) async fn dry_run(state: &OmaState, request: &StartFailover) -> Result<FailoverPlan, OmaError> {
-    let vm = vm_of(request)?;
-    let facts = gather::gather(state, vm, request, &[]).await?;
+    let (facts, params, decision) = decided(state, request).await?;
+    plan::plan(state, &facts, &params, decision).await
+}
+
+/// What is known of the VM a request names, and what is decided from it.
+///
+/// # Errors
+/// There is no such VM, or the database fails.
+pub(super) async fn decided(state: &OmaState, request: &StartFailover) -> Result<(Facts, Params, Decision), OmaError> {
+    let facts = gather::gather(state, vm_of(request)?, request, &[]).await?;
     let params = params(&facts.vm.context_id, request);
     let decision = decide::decide(&facts, request, &params.identity());
-    plan::plan(state, &facts, &params, decision).await
+    Ok((facts, params, decision))
 }
 
 /// The saga that does a failover.
@@ -73,12 +83,10 @@ pub(crate) async fn start(
     request: &StartFailover,
     child: Option<&Child<'_>>,
 ) -> Result<Accepted, OmaError> {
-    let facts = gather::gather(state, vm_of(request)?, request, &[]).await?;
-    let mut params = params(&facts.vm.context_id, request);
+    let (facts, mut params, decision) = decided(state, request).await?;
     if let Some(child) = child {
         child.job_id.clone_into(&mut params.job_id);
     }
-    let decision = decide::decide(&facts, request, &params.identity());
     if let Some(problem) = merged(&facts.vm.name, decision.blockers) {
         return Err(problem.into());
     }
@@ -141,7 +149,7 @@ pub(crate) async fn rollback(state: &OmaState, job_id: &str, how: StartRollback)
     ];
     refuse_other(&row, FailoverType::Live, &standing, "a live failover past its pivot can be taken back")?;
     let vm = vm_replication_contexts::by_id(state.store(), &row.vm_context_id).await?;
-    if *vm.current_status == model::status::ContextStatus::Completed {
+    if *vm.current_status == ContextStatus::Completed {
         let problem = Problem::new(FailureKind::Conflict, format!("{job_id} was made final"));
         return Err(problem.remedy("there is no way back: move the VM like any other").into());
     }
@@ -179,6 +187,24 @@ fn refuse_other(
     Err(Problem::new(FailureKind::Conflict, detail).remedy(remedy).into())
 }
 
+/// Refuses to end a failover that has nothing left to be put back: an older one's steps would take the volumes from the
+/// failover that holds them now, and one that was undone left nothing.
+async fn refuse_ended(state: &OmaState, row: &FailoverJob) -> Result<(), OmaError> {
+    let conflict = |detail: String, remedy: String| Problem::new(FailureKind::Conflict, detail).remedy(remedy);
+    if let Some(holder) = failover_jobs::holding(state.store(), &row.vm_context_id).await?
+        && holder.job_id != row.job_id
+    {
+        let detail = format!("{} holds {}, not {}", holder.job_id, row.source_vm_name, row.job_id);
+        return Err(conflict(detail, format!("migratekit failover show {}", holder.job_id)).into());
+    }
+    let vm = vm_replication_contexts::by_id(state.store(), &row.vm_context_id).await?;
+    if *row.status == FailoverStatus::Failed && *vm.current_status != ContextStatus::CleanupRequired {
+        let detail = format!("{} failed and was undone: there is nothing to put back", row.job_id);
+        return Err(conflict(detail, "begin another failover".to_owned()).into());
+    }
+    Ok(())
+}
+
 /// Begins an ending, unless a job works on the VM.
 async fn end(
     state: &OmaState,
@@ -187,6 +213,7 @@ async fn end(
     rollback: StartRollback,
     operation: String,
 ) -> Result<Accepted, OmaError> {
+    refuse_ended(state, row).await?;
     let params = EndParams { job_id: row.job_id.clone(), vm_context_id: row.vm_context_id.clone(), rollback };
     if let Some(job) = unfinished::job_of(state, &row.vm_context_id, &[]).await? {
         let problem = Problem::new(FailureKind::Conflict, format!("{} is under way: {}", job.job_type, job.operation));

@@ -7,7 +7,7 @@ use api::oma::failovers::SafetySnapshot;
 use api::oma::probes::ProbeResult;
 use api::volume::DiscardRoot;
 use cloudstack::Trace;
-use joblog::{StepContext, StepError, StepResult, output};
+use joblog::{Step, StepContext, StepError, StepResult, output};
 use model::FailureKind;
 use model::status::{FailoverStatus, LinuxState, OperationMode};
 use serde::{Deserialize, Serialize};
@@ -25,8 +25,36 @@ use crate::state::OmaState;
 /// How long the conversion tool may say nothing.
 const CONVERSION_SILENCE: Duration = Duration::from_secs(20 * 60);
 
+/// See [`validate`].
+pub(super) const VALIDATE: Step<OmaState> =
+    Step::check("validate", |state, context| Box::pin(validate(state, context)));
+/// See [`snapshot`].
+pub(super) const SNAPSHOT: Step<OmaState> = Step::undoable(
+    "snapshot",
+    |state, context| Box::pin(snapshot(state, context)),
+    |state, context| Box::pin(undo_snapshot(state, context)),
+)
+.with_weight(4);
+/// See [`convert`].
+pub(super) const CONVERT: Step<OmaState> = Step::undoable(
+    "convert",
+    |state, context| Box::pin(convert(state, context)),
+    |state, context| Box::pin(undo_convert(state, context)),
+)
+.with_weight(4);
+/// See [`create_vm`].
+pub(super) const CREATE_VM: Step<OmaState> = Step::undoable(
+    "create_vm",
+    |state, context| Box::pin(create_vm(state, context)),
+    |state, context| Box::pin(undo_create_vm(state, context)),
+)
+.with_weight(2);
+/// See [`discard_root`]; undone with the VM.
+pub(super) const DISCARD_ROOT: Step<OmaState> =
+    Step::check("discard_root", |state, context| Box::pin(discard_root(state, context)));
+
 /// Looks at everything again and decides the exact VM, or refuses with every reason at once.
-pub(super) async fn validate(state: &OmaState, context: &StepContext) -> StepResult {
+async fn validate(state: &OmaState, context: &StepContext) -> StepResult {
     let params: Params = context.params()?;
     set_status(state, &params, FailoverStatus::Validating, "looking at everything").await?;
     let own = [params.job_id.as_str(), context.job_id()];
@@ -59,14 +87,14 @@ pub(super) async fn validate(state: &OmaState, context: &StepContext) -> StepRes
 }
 
 /// Takes the safety snapshots.
-pub(super) async fn snapshot(state: &OmaState, context: &StepContext) -> StepResult {
+async fn snapshot(state: &OmaState, context: &StepContext) -> StepResult {
     let (params, decided) = (context.params::<Params>()?, decided(context)?);
     set_status(state, &params, FailoverStatus::Snapshotting, "taking the safety snapshots").await?;
     output(&volumes::snapshotted(state, context, &params, &decided.vm).await?)
 }
 
 /// Deletes the safety snapshots.
-pub(super) async fn undo_snapshot(state: &OmaState, context: &StepContext) -> Result<(), StepError> {
+async fn undo_snapshot(state: &OmaState, context: &StepContext) -> Result<(), StepError> {
     volumes::untaken(state, context, &context.params()?).await
 }
 
@@ -79,7 +107,7 @@ struct Converted {
 
 /// Adapts the guest's drivers on the volumes while the hub holds them. A repeat begins from the snapshots again: half a
 /// conversion is no base for another.
-pub(super) async fn convert(state: &OmaState, context: &StepContext) -> StepResult {
+async fn convert(state: &OmaState, context: &StepContext) -> StepResult {
     let (params, decided) = (context.params::<Params>()?, decided(context)?);
     if !decided.converts {
         tracing::info!("no conversion: {}", decided.conversion_reason);
@@ -125,7 +153,7 @@ pub(super) async fn convert(state: &OmaState, context: &StepContext) -> StepResu
 }
 
 /// Takes a conversion back. When the volumes went to the new VM afterwards, undoing that has reverted them already.
-pub(super) async fn undo_convert(state: &OmaState, context: &StepContext) -> Result<(), StepError> {
+async fn undo_convert(state: &OmaState, context: &StepContext) -> Result<(), StepError> {
     let begun = context.own_output::<Converted>()?.is_some_and(|converted| converted.begun);
     let was_handed_over = context.output_if_any::<Handed>("attach")?.is_some();
     if !begun || was_handed_over {
@@ -153,7 +181,7 @@ pub(super) struct Made {
 }
 
 /// Makes the VM, stopped, with our tags.
-pub(super) async fn create_vm(state: &OmaState, context: &StepContext) -> StepResult {
+async fn create_vm(state: &OmaState, context: &StepContext) -> StepResult {
     let (params, decided) = (context.params::<Params>()?, decided(context)?);
     set_status(state, &params, FailoverStatus::CreatingVm, "making the VM").await?;
     let cloud = VmCloud::of(state, &params.vm_context_id).await?;
@@ -166,7 +194,7 @@ pub(super) async fn create_vm(state: &OmaState, context: &StepContext) -> StepRe
 }
 
 /// Destroys the VM, if there is one.
-pub(super) async fn undo_create_vm(state: &OmaState, context: &StepContext) -> Result<(), StepError> {
+async fn undo_create_vm(state: &OmaState, context: &StepContext) -> Result<(), StepError> {
     let (params, decided) = (context.params::<Params>()?, decided(context)?);
     let trace: Trace = context.own_output()?.unwrap_or_default();
     if !trace.submitted {
@@ -182,7 +210,7 @@ pub(super) async fn undo_create_vm(state: &OmaState, context: &StepContext) -> R
 }
 
 /// Throws the template's root disk away: the replica takes its place.
-pub(super) async fn discard_root(state: &OmaState, context: &StepContext) -> StepResult {
+async fn discard_root(state: &OmaState, context: &StepContext) -> StepResult {
     let (params, made) = (context.params::<Params>()?, made(context)?);
     let key = format!("{}:{}:{}:discard-root", context.job_id(), context.step_name(), context.attempt());
     let proof =

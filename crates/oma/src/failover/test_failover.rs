@@ -16,27 +16,11 @@ use crate::state::OmaState;
 pub static TEST: Saga<OmaState> = Saga {
     job_type: "failover_test",
     steps: &[
-        Step::check("validate", |state, context| Box::pin(steps::validate(state, context))),
-        Step::undoable(
-            "snapshot",
-            |state, context| Box::pin(steps::snapshot(state, context)),
-            |state, context| Box::pin(steps::undo_snapshot(state, context)),
-        )
-        .with_weight(4),
-        Step::undoable(
-            "convert",
-            |state, context| Box::pin(steps::convert(state, context)),
-            |state, context| Box::pin(steps::undo_convert(state, context)),
-        )
-        .with_weight(4),
-        Step::undoable(
-            "create_vm",
-            |state, context| Box::pin(steps::create_vm(state, context)),
-            |state, context| Box::pin(steps::undo_create_vm(state, context)),
-        )
-        .with_weight(2),
-        // Undone with the VM.
-        Step::check("discard_root", |state, context| Box::pin(steps::discard_root(state, context))),
+        steps::VALIDATE,
+        steps::SNAPSHOT,
+        steps::CONVERT,
+        steps::CREATE_VM,
+        steps::DISCARD_ROOT,
         Step::undoable(
             "detach",
             |state, context| Box::pin(steps::detach(state, context)),

@@ -122,7 +122,7 @@ pub(super) async fn unsnapshotted(
     Ok(())
 }
 
-/// Detaches volumes from `vm_id`, or from whatever holds them where that is `None`; a volume nothing holds is left alone.
+/// Detaches volumes from `from`; a volume it does not hold is left alone.
 pub(super) async fn detached(
     state: &OmaState,
     context: &StepContext,

@@ -103,7 +103,7 @@ pub(crate) async fn show(
     params(("job_id" = String, Path)),
     responses((status = 202, body = Accepted), (status = "4XX", body = Problem)))]
 pub(crate) async fn cleanup(State(state): State<OmaState>, Path(job_id): Path<String>) -> Result<Response, OmaError> {
-    let accepted = match group::is_group(&state, &job_id).await? {
+    let accepted = match group::group_job(&state, &job_id).await? {
         Some(job) => group::cleanup(&state, &job).await?,
         None => start::cleanup(&state, &job_id).await?,
     };
@@ -140,7 +140,7 @@ pub(crate) async fn cancel(
     State(state): State<OmaState>,
     Path(job_id): Path<String>,
 ) -> Result<Json<JobView>, OmaError> {
-    if group::is_group(&state, &job_id).await?.is_none() {
+    if group::group_job(&state, &job_id).await?.is_none() {
         start::cancel(&state, &job_id).await?;
         return Ok(Json(super::job_view::job(&jobs::find(&state, &job_id).await?.job)));
     }
