@@ -58,6 +58,9 @@ async fn a_conversion_that_fails_is_taken_back_before_a_vm_is_made() {
     assert!(stage.is_equal_to(&committed).await, "reverted");
     assert_eq!(stage.vms_made().await, Vec::<Value>::new());
     assert_eq!(stage.world.snapshots().await.unwrap(), Vec::<Value>::new());
+    let undone = problem["job_id"].as_str().unwrap();
+    let again = stage.refused(&["failover", "cleanup", undone], 4).await;
+    assert!(again["detail"].as_str().unwrap().contains("nothing to put back"), "{again:#}");
     let next = stage.command(&["replicate", VM, "--watch"]).await;
     let disks = next["run"]["disks"].as_array().unwrap();
     assert!(disks.iter().all(|disk| disk["sync_mode"] == "incremental"), "{next:#}");

@@ -1,5 +1,6 @@
 //! A world with a replicated VM whose cards are mapped, and what tests ask of it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lab::world::proof::{first_difference, replica_of};
@@ -79,6 +80,14 @@ impl Stage {
     pub(crate) async fn status(&self) -> String {
         let shown = self.command(&["vm", "show", VM]).await;
         shown["context"]["current_status"].as_str().unwrap().to_owned()
+    }
+
+    /// How often each command that changes something was sent to CloudStack, names in lower case.
+    pub(crate) async fn changes_sent(&self) -> BTreeMap<String, u64> {
+        let state = self.world.cloudstack_state().await.unwrap();
+        let requests = state["requests"].as_object().unwrap().clone();
+        let named = requests.into_iter().map(|(command, count)| (command.to_lowercase(), count.as_u64().unwrap()));
+        named.filter(|(command, _)| !command.starts_with("list") && !command.starts_with("query")).collect()
     }
 
     /// The VMs of the cloud beside the hub's.

@@ -1,5 +1,7 @@
 //! The plain way, there and back.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::stage::{Stage, VM};
@@ -12,6 +14,21 @@ fn steps(detail: &Value) -> Vec<String> {
         .collect()
 }
 
+/// How often a dry run says each command of CloudStack is sent.
+fn planned(plan: &Value) -> BTreeMap<String, u64> {
+    let calls = plan["steps"].as_array().unwrap().iter().flat_map(|step| step["calls"].as_array().unwrap());
+    let mut counts = BTreeMap::new();
+    for call in calls.filter(|call| call["to"] == "cloudstack") {
+        *counts.entry(call["command"].as_str().unwrap().to_lowercase()).or_default() += 1;
+    }
+    counts
+}
+
+fn sent_since(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let since = after.iter().map(|(command, count)| (command.clone(), count - before.get(command).unwrap_or(&0)));
+    since.filter(|(_, count)| *count > 0).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_test_leaves_the_replica_as_it_was_and_the_next_increment_works() {
     let stage = Stage::ready().await;
@@ -21,6 +38,7 @@ async fn a_test_leaves_the_replica_as_it_was_and_the_next_increment_works() {
     assert!(plan["steps"].as_array().unwrap().iter().all(|step| step["expected_seconds"].is_null()), "no past runs");
     assert_eq!(stage.vms_made().await, Vec::<Value>::new(), "a dry run makes nothing");
 
+    let before = stage.changes_sent().await;
     let test = stage.command(&["failover", "test", VM, "--probe", "tcp:127.0.0.1:9", "--probe-time", "1s"]).await;
     let job = test["job_id"].as_str().unwrap().to_owned();
     let path = format!("/api/v1/failovers/{job}");
@@ -28,6 +46,7 @@ async fn a_test_leaves_the_replica_as_it_was_and_the_next_increment_works() {
     assert_eq!(view["probes"][0]["passed"], false, "nobody listens there, and the test stands all the same");
     assert_eq!(stage.status().await, "failed_over_test");
     check_vm(&stage, &view, &plan).await;
+    assert_eq!(sent_since(&before, &stage.changes_sent().await), planned(&plan), "the dry run told every change");
     assert!(!stage.is_equal_to(&committed).await, "the guest wrote");
     stage.refused(&["replicate", VM], 4).await;
     stage.refused(&["failover", "test", VM], 4).await;
