@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::stage::{Stage, UNKNOWN_JOB, VM};
+use super::stage::{Stage, UNKNOWN_CONTEXT, UNKNOWN_JOB, VM};
 
 /// The ghost is as expected and may be removed.
 async fn listed(stage: &Stage, id: &str, kind: &str, name: &str, reason: &str) {
@@ -17,6 +17,18 @@ async fn removed(stage: &Stage, id: &str) {
     stage.command(&["ghost", "remove", id, "--watch"]).await;
     let again = stage.refused(id).await;
     assert_eq!(again.0, 3, "a ghost that is gone: {}", again.1);
+}
+
+/// A volume of a VM this hub does not know stays, once it was attached: it may be another hub's only replica.
+async fn kept_for_another_hub(stage: &Stage, vm_id: &str) {
+    let volume_id = stage.left_volume("another-hubs", UNKNOWN_CONTEXT).await;
+    let id = format!("volume-{volume_id}");
+    assert_eq!(stage.ghost(&id).await["removable"], true, "nothing was ever written to it");
+    stage.cloud.done("attachVolume", &[("id", &volume_id), ("virtualmachineid", vm_id)]).await;
+    stage.cloud.done("detachVolume", &[("id", &volume_id)]).await;
+    let (code, detail) = stage.refused(&id).await;
+    assert!(code == 4 && detail.contains("another hub"), "{code}: {detail}");
+    stage.cloud.ok("deleteVolume", &[("id", &volume_id)]).await;
 }
 
 /// The volume is attached to the left VM: neither may be removed.
@@ -39,7 +51,7 @@ async fn each_leftover_is_explained_and_removed_and_replicas_stay() {
     let replicas = stage.replicas().await;
 
     let vm_id = stage.left_vm("web01-test", UNKNOWN_JOB).await;
-    let volume_id = stage.left_volume("migration-old").await;
+    let volume_id = stage.left_volume("migration-old", &stage.context_id().await).await;
     let snapshot_id = stage.left_snapshot(&replicas[0], "safety").await;
     stage.left_vm_snapshot("migratekit-job-x").await;
     let [vm, volume] = [format!("vm-{vm_id}"), format!("volume-{volume_id}")];
@@ -59,6 +71,7 @@ async fn each_leftover_is_explained_and_removed_and_replicas_stay() {
     assert_eq!(stage.refused("vm-none").await.0, 3);
     assert_eq!(stage.refused("whatever").await.0, 3);
     kept_while_attached(&stage, &vm_id, &volume_id).await;
+    kept_for_another_hub(&stage, &vm_id).await;
 
     for id in [&vm, &volume, &snapshot, &vm_snapshot] {
         removed(&stage, id).await;

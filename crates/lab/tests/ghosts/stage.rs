@@ -16,7 +16,7 @@ const DISK_BYTES: u64 = 128 << 20;
 /// A failover nobody knows.
 pub(crate) const UNKNOWN_JOB: &str = "failover-20260101-000000-abcdef";
 /// A VM context nobody knows.
-const UNKNOWN_CONTEXT: &str = "01900000-0000-7000-8000-000000000000";
+pub(crate) const UNKNOWN_CONTEXT: &str = "01900000-0000-7000-8000-000000000000";
 
 /// The world.
 pub(crate) struct Stage {
@@ -92,12 +92,12 @@ impl Stage {
         ];
         let deployed = self.cloud.done("deployVirtualMachine", &parameters).await;
         let id = deployed["virtualmachine"]["id"].as_str().unwrap().to_owned();
-        self.tag("UserVm", &id, OwnedAs::FailoverVm, job_id).await;
+        self.tag("UserVm", &id, OwnedAs::FailoverVm.tags(UNKNOWN_CONTEXT, job_id)).await;
         id
     }
 
-    /// A volume no row knows.
-    pub(crate) async fn left_volume(&self, name: &str) -> String {
+    /// A volume no row knows, of this VM context.
+    pub(crate) async fn left_volume(&self, name: &str, context_id: &str) -> String {
         let offerings = self.cloud.ok("listDiskOfferings", &[]).await;
         let custom = offerings["diskoffering"].as_array().unwrap().iter().find(|one| one["iscustomized"] == true);
         let parameters = [
@@ -108,7 +108,7 @@ impl Stage {
         ];
         let made = self.cloud.done("createVolume", &parameters).await;
         let id = made["volume"]["id"].as_str().unwrap().to_owned();
-        self.tag("Volume", &id, OwnedAs::Replica, UNKNOWN_JOB).await;
+        self.tag("Volume", &id, OwnedAs::Replica.tags(context_id, UNKNOWN_JOB)).await;
         id
     }
 
@@ -116,12 +116,11 @@ impl Stage {
     pub(crate) async fn left_snapshot(&self, volume_uuid: &str, name: &str) -> String {
         let taken = self.cloud.done("createSnapshot", &[("volumeid", volume_uuid), ("name", name)]).await;
         let id = taken["snapshot"]["id"].as_str().unwrap().to_owned();
-        self.tag("Snapshot", &id, OwnedAs::SafetySnapshot, UNKNOWN_JOB).await;
+        self.tag("Snapshot", &id, OwnedAs::SafetySnapshot.tags(UNKNOWN_CONTEXT, UNKNOWN_JOB)).await;
         id
     }
 
-    async fn tag(&self, kind: &str, id: &str, owned_as: OwnedAs, job_id: &str) {
-        let tags = owned_as.tags(UNKNOWN_CONTEXT, job_id);
+    async fn tag(&self, kind: &str, id: &str, tags: [(&str, &str); 3]) {
         let names = (0..tags.len()).map(|index| (format!("tags[{index}].key"), format!("tags[{index}].value")));
         let names: Vec<(String, String)> = names.collect();
         let mut parameters = vec![("resourceids", id), ("resourcetype", kind)];

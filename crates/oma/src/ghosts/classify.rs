@@ -233,15 +233,25 @@ impl Judge<'_> {
         }
     }
 
-    /// A volume without a row. Of a VM that has no replica it may hold the only copy there is.
+    /// A volume without a row. It may hold the only copy there is, if its VM has no replica here, or is not known here:
+    /// then it may be another hub's replica, or this one's from before its database was lost.
     fn fate_of_stray(&self, seen: &InTarget<Volume>, marks: &Marks) -> Fate {
-        let of_vm = marks.context_id.as_ref().and_then(|id| self.rows.contexts.get(id));
         let holds_nothing = seen.found.state == cloudstack::VolumeState::Allocated;
-        if let Some(vm) = of_vm.filter(|vm| !holds_nothing && !vm.has_replica()) {
-            return Fate::Kept {
-                obstacle: format!("{} has no complete replica, so it may hold the only copy there is", vm.name),
-                remedy: format!("replicate it first: migratekit replicate {}", vm.name),
-            };
+        match marks.context_id.as_ref().and_then(|id| self.rows.contexts.get(id)) {
+            _ if holds_nothing => {}
+            Some(vm) if vm.has_replica() => {}
+            Some(vm) => {
+                return Fate::Kept {
+                    obstacle: format!("{} has no complete replica, so it may hold the only copy there is", vm.name),
+                    remedy: format!("replicate it first: migratekit replicate {}", vm.name),
+                };
+            }
+            None => {
+                return Fate::Kept {
+                    obstacle: "its VM is not known here, so it may be the only replica another hub has".to_owned(),
+                    remedy: "look at what is on it; if nobody needs that, delete it in CloudStack".to_owned(),
+                };
+            }
         }
         let (target_id, volume_uuid) = (seen.target_id.clone(), seen.found.id.clone());
         Fate::Removable(Removal::StrayVolume { target_id, volume_uuid })

@@ -224,6 +224,9 @@ fn a_volume_without_a_row_is_a_stray_unless_it_may_be_the_only_copy() {
     let without_replica = with_status(ContextStatus::Failed);
     kept(&judge_volume(volume("v", "Ready", None), &without_replica), "the only copy", "migratekit replicate web1");
     assert_eq!(removable(&judge_volume(volume("v", "Allocated", None), &without_replica), ""), stray);
+    let unknown_vm = Rows { contexts: BTreeMap::new(), ..rows() };
+    kept(&judge_volume(volume("v", "Ready", None), &unknown_vm), "another hub", "delete it in CloudStack");
+    assert_eq!(removable(&judge_volume(volume("v", "Allocated", None), &unknown_vm), ""), stray);
     let creating = Rows { unfinished: vec![unfinished("0190-create", None)], ..rows() };
     needed(&judge_volume(volume("v", "Ready", None), &creating), "has not ended");
 }
