@@ -71,6 +71,11 @@ pub trait BlockDevice: Send + Sync {
     /// As for [`map`](Self::map).
     fn map_front(&self, extent: Extent, max_regions: usize) -> Result<Vec<Region>, BlockError>;
 
+    /// Says that the extent will be read soon. A hint: a device may begin to fetch it, or ignore this.
+    fn will_read(&self, extent: Extent) {
+        let _ = extent;
+    }
+
     /// Fills `buf` from what the medium holds, past any cache of this machine as far as it can be asked for.
     /// Only what was flushed before is sure to be seen.
     ///

@@ -217,6 +217,13 @@ impl BlockDevice for FileDevice {
         Ok(regions)
     }
 
+    fn will_read(&self, extent: Extent) {
+        // A length of 0 would mean: up to the end.
+        if let Some(length) = std::num::NonZeroU64::new(extent.length) {
+            let _ = fadvise(&self.file, extent.offset, Some(length), Advice::WillNeed);
+        }
+    }
+
     fn read_from_medium(&self, buf: &mut [u8], offset: u64) -> Result<(), BlockError> {
         let length = buf.len() as u64;
         check_range(offset, length, self.size_bytes)?;

@@ -4,6 +4,7 @@
 //! again: job results lack fields, and a failed job may have changed something.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use model::FailureKind;
 use serde::{Deserialize, Serialize};
@@ -391,7 +392,19 @@ impl VolumeOperations {
     /// Class [`RefusalClass::Attached`] for an attached volume; [`CloudstackError::OutcomeUnknown`] when the call broke
     /// off: read the volume, then repeat.
     pub async fn delete(&self, volume_id: &str) -> Result<Deletion, CloudstackError> {
-        let timeout = self.client.transport.options.delete_timeout;
+        self.delete_within(volume_id, self.client.transport.options.delete_timeout).await
+    }
+
+    /// The same for a volume that was never on any storage (state `Allocated`): there is nothing to erase, so an answer
+    /// that takes longer than that of any other call is lost.
+    ///
+    /// # Errors
+    /// As for [`delete`](Self::delete).
+    pub async fn delete_allocated(&self, volume_id: &str) -> Result<Deletion, CloudstackError> {
+        self.delete_within(volume_id, self.client.transport.options.call_timeout).await
+    }
+
+    async fn delete_within(&self, volume_id: &str, timeout: Duration) -> Result<Deletion, CloudstackError> {
         match self.client.write_success(&deletion(volume_id), timeout).await {
             Ok(()) => Ok(Deletion::Deleted),
             Err(error) if error.refusal_class() == Some(RefusalClass::NotFound) => Ok(Deletion::AlreadyGone),

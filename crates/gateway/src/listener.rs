@@ -5,15 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::status::EnrollmentStatus;
-use nbd::server::Command;
-use nbd::server::{CommandRecord, ConnectionObserver, ServeOptions, serve_connection};
+use nbd::channel::{self, Channel};
+use nbd::server::{Command, CommandRecord, ConnectionObserver, ServeOptions, serve_connection};
 use store::{Store, vma_enrollments};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tunnel::{Accepted, FrontPreface, PeerIdentity, Refusal, Route, TunnelStream, refusal};
+use tunnel::{Accepted, AcceptedNbd, FrontPreface, Incoming, PeerIdentity, Refusal, Route, TunnelStream, refusal};
 
 use crate::config::GatewayConfig;
 use crate::connections::{Connection, ConnectionGuard, Connections};
@@ -39,18 +38,14 @@ pub(crate) struct Listener {
 
 impl Listener {
     /// Serves one connection of the TLS port to its end.
-    pub(crate) async fn handle(&self, accepted: Accepted) {
-        let Accepted { route, stream, remote } = accepted;
+    pub(crate) async fn handle(&self, incoming: Incoming) {
+        let Accepted { route, stream, remote } = match incoming {
+            Incoming::Nbd(accepted) => return self.handle_nbd(accepted).await,
+            Incoming::Stream(accepted) => accepted,
+        };
         match &route {
-            Route::Nbd(peer) => {
-                let enrollment_id = peer.enrollment_id.clone();
-                // Entered before its enrolment is looked up: a revocation is seen there or finds this to cut.
-                let guard = self.connections.enter(remote, Some(enrollment_id.clone()), &self.shutdown);
-                match self.refusal_of(peer).await {
-                    None => self.serve_nbd(stream, guard, Peer::Agent { enrollment_id }).await,
-                    Some(reason) => refusal::refuse(stream, reason).await,
-                }
-            }
+            // The acceptor hands these over as channels.
+            Route::Nbd(_) => {}
             Route::AgentControl(peer) => match self.refusal_of(peer).await {
                 None => self.forward(stream, &route, remote).await,
                 Some(reason) => refusal::refuse(stream, reason).await,
@@ -59,6 +54,17 @@ impl Listener {
                 Some(_place) => self.forward(stream, &route, remote).await,
                 None => tracing::info!(%remote, "too many HTTP connections; this one is closed"),
             },
+        }
+    }
+
+    async fn handle_nbd(&self, accepted: AcceptedNbd) {
+        let AcceptedNbd { peer, channel, remote } = accepted;
+        let enrollment_id = peer.enrollment_id.clone();
+        // Entered before its enrolment is looked up: a revocation is seen there or finds this to cut.
+        let guard = self.connections.enter(remote, Some(enrollment_id.clone()), &self.shutdown);
+        match self.refusal_of(&peer).await {
+            None => self.serve_nbd(channel, guard, Peer::Agent { enrollment_id }).await,
+            Some(reason) => refusal::refuse_channel(channel, reason).await,
         }
     }
 
@@ -91,10 +97,7 @@ impl Listener {
         }
     }
 
-    async fn serve_nbd<S>(&self, stream: S, guard: ConnectionGuard, peer: Peer)
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin,
-    {
+    async fn serve_nbd(&self, channel: impl Channel + 'static, guard: ConnectionGuard, peer: Peer) {
         let connection = Arc::clone(guard.connection());
         let remote = connection.remote();
         let exports = Arc::new(PeerExports::new(self.store.clone(), peer, Arc::clone(&connection)));
@@ -103,7 +106,7 @@ impl Listener {
             observer: Arc::new(Counting { connection }),
             ..ServeOptions::default()
         };
-        match serve_connection(stream, exports, options).await {
+        match serve_connection(channel, exports, options).await {
             Ok(end) => tracing::debug!(%remote, ?end, "NBD connection ended"),
             Err(error) => tracing::info!(error = &error as &dyn std::error::Error, %remote, "NBD connection broke"),
         }
@@ -137,7 +140,10 @@ impl Listener {
             tasks.spawn(async move {
                 let peer = Peer::Local { may_write: this.config.local_writes };
                 let guard = this.connections.enter(remote, None, &this.shutdown);
-                this.serve_nbd(stream, guard, peer).await;
+                match channel::tcp(stream) {
+                    Ok(channel) => this.serve_nbd(channel, guard, peer).await,
+                    Err(error) => tracing::warn!(%error, %remote, "a local connection cannot be served"),
+                }
                 drop(permit);
             });
         }

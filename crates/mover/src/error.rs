@@ -127,20 +127,19 @@ pub enum MoverError {
         #[source]
         source: tokio::task::JoinError,
     },
+    /// A thread of the copy could not be started, or died.
+    #[error("a thread of the copy failed")]
+    Thread {
+        /// How.
+        #[source]
+        source: std::io::Error,
+    },
     /// Somebody asked to stop.
     #[error("the copy was cancelled")]
     Cancelled,
 }
 
 impl MoverError {
-    pub(crate) fn read_target(offset: u64, source: nbd::NbdError) -> Self {
-        Self::ReadTarget { offset, source }
-    }
-
-    pub(crate) fn write_target(offset: u64, source: nbd::NbdError) -> Self {
-        Self::WriteTarget { offset, source }
-    }
-
     pub(crate) fn digests(path: &Path, source: std::io::Error) -> Self {
         Self::Digests { path: path.to_owned(), source }
     }
@@ -160,7 +159,7 @@ impl MoverError {
             Self::SourceSize { .. } | Self::TargetTooSmall { .. } | Self::SizesDiffer { .. } => FailureKind::Invalid,
             Self::TargetReadOnly { .. } | Self::Cancelled => FailureKind::Conflict,
             Self::Digests { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => FailureKind::Exhausted,
-            Self::Digests { .. } | Self::Worker { .. } => FailureKind::Internal,
+            Self::Digests { .. } | Self::Worker { .. } | Self::Thread { .. } => FailureKind::Internal,
         }
     }
 

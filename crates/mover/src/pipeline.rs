@@ -1,46 +1,55 @@
-//! Copies one disk: workers take chunks of the plan, read, digest and test for zero leaf by leaf, write, count.
+//! Copies one disk: a thread per connection takes chunks of the plan, reads, tests for zero and digests leaf by leaf, and
+//! sends without waiting for replies.
 //!
-//! Bytes in flight are bounded by the number of workers times [`crate::plan::MAX_CHUNK_BYTES`] (twice that in a comparison); a
-//! buffer goes from the read to the write without a copy. Nothing here knows vSphere or TLS.
+//! A byte is read into the buffer it is sent from and changes threads only where it comes from afar (see
+//! [`crate::reader`]). Nothing here knows vSphere or TLS.
 
+mod feed;
+mod work;
+
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use api::vma::SyncMode;
-use block::digest::leaf_digest;
-use block::zero::is_zero;
-use model::{Extent, LEAF_SIZE_BYTES};
-use nbd::client::Client;
-use parking_lot::Mutex;
-use tokio::task::JoinSet;
+use nbd::Lane;
+use nbd::channel::Hangup;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::digest_file::DigestFile;
 use crate::error::MoverError;
-use crate::plan::{Cursor, Plan};
+use crate::plan::Plan;
 use crate::progress::DiskProgress;
-use crate::reader::Reader;
+use crate::reader::Source;
 use crate::target::Target;
+use feed::Feed;
+use work::work;
 
-/// Chunks each connection keeps under way: one on the wire, one being written, two being read.
-const CHUNKS_PER_CONNECTION: usize = 4;
-/// [`LEAF_SIZE_BYTES`] as a length in memory.
-const LEAF: usize = LEAF_SIZE_BYTES as usize;
+/// Stack of a copying thread, in bytes: its buffers are on the heap.
+const STACK_BYTES: usize = 512 * 1024;
+/// How long a copy that was told to stop waits for its threads: one may hang in a read of a dead disk.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
 /// One disk's copy: where from, where to, what, and where it is noted.
 pub struct DiskCopy {
     /// The frozen disk.
-    pub reader: Arc<dyn Reader>,
+    pub source: Source,
     /// The replica.
     pub target: Target,
     /// What to do.
     pub plan: Plan,
     /// Full and incremental write everything they read; a comparison writes what differs.
     pub mode: SyncMode,
-    /// Where the source's digests go.
-    pub digests: DigestFile,
+    /// Where the source's digests go; without it none are taken, and the copy cannot be proven.
+    pub digests: Option<DigestFile>,
     /// Live counters.
     pub progress: Arc<DiskProgress>,
 }
+
+/// How a thread ended, and its connection.
+type Ended = (Lane, Result<(), MoverError>);
 
 impl DiskCopy {
     /// Runs to the end: [`transfer`](Self::transfer), then [`make_durable`](Self::make_durable).
@@ -56,13 +65,54 @@ impl DiskCopy {
     /// Reads and writes all of the plan. Nothing of it may be called done before [`make_durable`](Self::make_durable).
     ///
     /// # Errors
-    /// The first error of any worker, or `Cancelled`; the other workers are stopped. The replica is then incomplete.
+    /// The first error of any thread, or `Cancelled`; the other threads are stopped. The replica is then incomplete.
     pub async fn transfer(self: &Arc<Self>, cancel: &CancellationToken) -> Result<(), MoverError> {
         self.progress.begin(self.plan.bytes_total);
-        tokio::select! {
-            biased;
-            () = cancel.cancelled() => Err(MoverError::Cancelled),
-            transferred = self.move_everything() => transferred,
+        let lanes = self.target.take_lanes()?;
+        let stop = Stop::of(&lanes)?;
+        let (feed, mut fetching) = Feed::start(self, lanes.len());
+        let feed = Arc::new(feed);
+        let (ended, mut endings) = unbounded_channel();
+        let mut missing = lanes.len();
+        for lane in lanes {
+            self.start_thread(lane, &feed, &stop.asked, ended.clone())?;
+        }
+        drop(ended);
+        let mut settled = Vec::new();
+        let mut failure = None;
+        while missing > 0 {
+            let (lane, outcome) = tokio::select! {
+                biased;
+                () = cancel.cancelled(), if failure.is_none() => {
+                    failure = Some(MoverError::Cancelled);
+                    stop.now();
+                    fetching.abort_all();
+                    continue;
+                }
+                ending = next_ending(&mut endings, failure.is_some()) => match ending {
+                    Some(ending) => ending,
+                    None => break,
+                },
+            };
+            missing -= 1;
+            match outcome {
+                Ok(()) => settled.push(lane),
+                Err(error) if failure.is_none() => {
+                    failure = Some(error);
+                    stop.now();
+                    fetching.abort_all();
+                }
+                Err(_follows_from_the_first) => {}
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None if missing > 0 => Err(MoverError::Thread { source: io::Error::other("it ended without a word") }),
+            None => {
+                stop.disarm();
+                self.target.give_back(settled);
+                Ok(())
+            }
         }
     }
 
@@ -72,147 +122,62 @@ impl DiskCopy {
     /// The hub cannot make it durable, or the digests cannot be written.
     pub async fn make_durable(&self) -> Result<(), MoverError> {
         self.target.flush().await?;
-        self.digests.finish()
+        self.digests.as_ref().map_or(Ok(()), DigestFile::finish)
     }
 
-    async fn move_everything(self: &Arc<Self>) -> Result<(), MoverError> {
-        for extent in &self.plan.zeroes {
-            self.target.zero(*extent).await?;
-        }
-        let workers = (self.target.connections() * CHUNKS_PER_CONNECTION).min(self.reader.parallelism()).max(1);
-        let cursor = Arc::new(Mutex::new(Cursor::default()));
-        // The set stops its workers when it is dropped: at the first error, and when this future is given up.
-        let mut working = JoinSet::new();
-        for worker in 0..workers {
-            let (copy, cursor) = (Arc::clone(self), Arc::clone(&cursor));
-            working.spawn(async move { copy.work(worker, &cursor).await });
-        }
-        while let Some(ended) = working.join_next().await {
-            ended.map_err(|source| MoverError::Worker { source })??;
-        }
-        Ok(())
-    }
-
-    async fn work(&self, worker: usize, cursor: &Mutex<Cursor>) -> Result<(), MoverError> {
-        let connection = self.target.connection(worker);
-        let (mut source, mut replica) = (Vec::new(), Vec::new());
-        loop {
-            let Some(chunk) = cursor.lock().next(&self.plan) else { return Ok(()) };
-            source.resize(length_of(chunk), 0);
-            source = self.reader.read_into(chunk.offset, source).await?;
-            self.progress.add_read(chunk.length);
-            let digests: Vec<[u8; 32]> = source.chunks(LEAF).map(leaf_digest).collect();
-            self.digests.append(chunk.offset / LEAF_SIZE_BYTES, &digests)?;
-            let compared = if self.mode == SyncMode::Compare {
-                replica.resize(length_of(chunk), 0);
-                let read = connection.read_into(chunk.offset, replica).await;
-                replica = read.map_err(|error| MoverError::read_target(chunk.offset, error))?;
-                Some(replica.as_slice())
-            } else {
-                None
-            };
-            let (sent, zero) = write_chunk(connection, chunk, &source, compared).await?;
-            self.progress.add_done(chunk.length, sent, zero);
-        }
-    }
-}
-
-/// What is to be done with a run of leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Piece {
-    /// The replica has it already.
-    Same,
-    /// Send the bytes.
-    Data,
-    /// Only say that it is zero.
-    Zero,
-}
-
-/// Writes one chunk as few commands; answers with the bytes sent as data and as zeroes.
-async fn write_chunk(
-    connection: &Client,
-    chunk: Extent,
-    source: &[u8],
-    replica: Option<&[u8]>,
-) -> Result<(u64, u64), MoverError> {
-    let (mut sent, mut zero) = (0, 0);
-    for (piece, extent) in pieces(chunk, source, replica) {
-        let outcome = match piece {
-            Piece::Same => continue,
-            Piece::Zero => {
-                zero += extent.length;
-                connection.write_zeroes(extent, true).await
-            }
-            Piece::Data => {
-                sent += extent.length;
-                let from = usize::try_from(extent.offset - chunk.offset).unwrap_or(usize::MAX);
-                connection.write(extent.offset, &source[from..from + length_of(extent)]).await
-            }
+    fn start_thread(
+        self: &Arc<Self>,
+        mut lane: Lane,
+        feed: &Arc<Feed>,
+        stop: &Arc<AtomicBool>,
+        ended: UnboundedSender<Ended>,
+    ) -> Result<(), MoverError> {
+        let (copy, feed, stop) = (Arc::clone(self), Arc::clone(feed), Arc::clone(stop));
+        let copying = move || {
+            let outcome = work(&copy, &feed, &mut lane, &stop);
+            drop((copy, feed));
+            // Whoever started this may be gone.
+            let _ = ended.send((lane, outcome));
         };
-        outcome.map_err(|error| MoverError::write_target(extent.offset, error))?;
+        let started = std::thread::Builder::new().name("mover".into()).stack_size(STACK_BYTES).spawn(copying);
+        started.map(drop).map_err(|source| MoverError::Thread { source })
     }
-    Ok((sent, zero))
 }
 
-/// Cuts a chunk into runs of leaves that are treated alike; the zero test looks at every byte.
-fn pieces(chunk: Extent, source: &[u8], replica: Option<&[u8]>) -> Vec<(Piece, Extent)> {
-    let mut runs: Vec<(Piece, Extent)> = Vec::new();
-    let mut offset = chunk.offset;
-    for (index, leaf) in source.chunks(LEAF).enumerate() {
-        let theirs = replica.and_then(|replica| replica.chunks(LEAF).nth(index));
-        let piece = if theirs == Some(leaf) {
-            Piece::Same
-        } else if is_zero(leaf) {
-            Piece::Zero
-        } else {
-            Piece::Data
-        };
-        let length = leaf.len() as u64;
-        match runs.last_mut() {
-            Some((last, extent)) if *last == piece => extent.length += length,
-            _ => runs.push((piece, Extent::new(offset, length))),
-        }
-        offset += length;
+/// The next thread that ended; `None` when no more will, or none did in time after all were told to.
+async fn next_ending(endings: &mut UnboundedReceiver<Ended>, is_stopping: bool) -> Option<Ended> {
+    if is_stopping {
+        return tokio::time::timeout(STOP_DEADLINE, endings.recv()).await.ok().flatten();
     }
-    runs
+    endings.recv().await
 }
 
-fn length_of(extent: Extent) -> usize {
-    usize::try_from(extent.length).unwrap_or(usize::MAX)
+/// Stops the threads of a copy: when asked, and when the copy is given up.
+struct Stop {
+    asked: Arc<AtomicBool>,
+    hangups: Vec<Hangup>,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_chunk_is_cut_where_its_leaves_change_kind() {
-        let mut source = vec![0u8; 5 * LEAF + 10];
-        source[LEAF + 3] = 1;
-        source[2 * LEAF] = 1;
-        source[5 * LEAF + 9] = 7;
-        let chunk = Extent::new(LEAF_SIZE_BYTES * 4, source.len() as u64);
-        let runs = pieces(chunk, &source, None);
-        let at = |leaf: u64, length| Extent::new(LEAF_SIZE_BYTES * (4 + leaf), length);
-        let expected = [
-            (Piece::Zero, at(0, LEAF_SIZE_BYTES)),
-            (Piece::Data, at(1, 2 * LEAF_SIZE_BYTES)),
-            (Piece::Zero, at(3, 2 * LEAF_SIZE_BYTES)),
-            (Piece::Data, at(5, 10)),
-        ];
-        assert_eq!(runs, expected);
+impl Stop {
+    fn of(lanes: &[Lane]) -> Result<Self, MoverError> {
+        let hangups = lanes.iter().map(Lane::hangup).collect::<Result<_, _>>();
+        Ok(Self { asked: Arc::default(), hangups: hangups.map_err(|source| MoverError::Flush { source })? })
     }
 
-    #[test]
-    fn a_comparison_leaves_equal_leaves_alone_and_zeroes_what_became_zero() {
-        let source = vec![0u8; 2 * LEAF];
-        let mut replica = source.clone();
-        replica[LEAF] = 1;
-        let runs = pieces(Extent::new(0, source.len() as u64), &source, Some(&replica));
-        let expected = [
-            (Piece::Same, Extent::new(0, LEAF_SIZE_BYTES)),
-            (Piece::Zero, Extent::new(LEAF_SIZE_BYTES, LEAF_SIZE_BYTES)),
-        ];
-        assert_eq!(runs, expected);
+    /// Between two chunks they see the flag; those that wait for the hub are woken.
+    fn now(&self) {
+        self.asked.store(true, Ordering::Relaxed);
+        self.hangups.iter().for_each(Hangup::cut);
+    }
+
+    /// Leaves the connections as they are.
+    fn disarm(mut self) {
+        self.hangups.clear();
+    }
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.now();
     }
 }

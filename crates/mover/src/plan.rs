@@ -21,25 +21,32 @@ pub struct Plan {
 impl Plan {
     /// What to read, in order, cut to chunks. They are made on the way: a large disk has millions.
     pub fn chunks(&self) -> impl Iterator<Item = Extent> + '_ {
-        let mut cursor = Cursor::default();
-        std::iter::from_fn(move || cursor.next(self))
+        let mut cursor = Cursor::new(MAX_CHUNK_BYTES);
+        std::iter::from_fn(move || cursor.next(&self.extents))
     }
 }
 
-/// How far a plan has been handed out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// How far a list of extents has been handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
+    chunk_bytes: u64,
     extent: usize,
     offset: u64,
 }
 
 impl Cursor {
-    /// The next chunk of `plan` (always the same one): at most [`MAX_CHUNK_BYTES`] long, and ending at a multiple of it
-    /// where its extent goes on, so that neighbours stay aligned.
-    pub fn next(&mut self, plan: &Plan) -> Option<Extent> {
-        let extent = plan.extents.get(self.extent)?;
+    /// Will hand out chunks of at most `chunk_bytes` (not 0).
+    #[must_use]
+    pub fn new(chunk_bytes: u64) -> Self {
+        Self { chunk_bytes, extent: 0, offset: 0 }
+    }
+
+    /// The next chunk of `extents` (always the same ones): it ends at a multiple of the longest chunk where its extent
+    /// goes on, so that neighbours stay aligned.
+    pub fn next(&mut self, extents: &[Extent]) -> Option<Extent> {
+        let extent = extents.get(self.extent)?;
         let from = self.offset.max(extent.offset);
-        let border = (from / MAX_CHUNK_BYTES + 1).saturating_mul(MAX_CHUNK_BYTES);
+        let border = (from / self.chunk_bytes + 1).saturating_mul(self.chunk_bytes);
         let end = border.min(extent.end());
         self.offset = end;
         if end == extent.end() {

@@ -1,76 +1,78 @@
-//! The replica's side of a copy: one NBD export over several TLS connections of the agent's identity.
+//! The replica's side of a copy: one NBD export over several connections of the agent's identity.
 
-use model::Extent;
-use nbd::client::Client;
+use nbd::Lane;
+use parking_lot::Mutex;
 
 use crate::error::MoverError;
 
-/// Longest zeroing request, in bytes: bounded so that progress and cancellation are seen.
-const MAX_ZERO_BYTES: u64 = 1 << 30;
-
 /// The export a disk is written to.
 pub struct Target {
-    connections: Vec<Client>,
+    export: String,
+    /// None while threads have them.
+    lanes: Mutex<Vec<Lane>>,
 }
 
 impl Target {
-    /// Uses `connections` (at least one) that were all opened on the same export.
+    /// Uses `lanes` (at least one) that were all opened on the same export.
     ///
     /// # Errors
     /// When there is none, when they disagree on the size, or when the export cannot be written.
-    pub fn new(connections: Vec<Client>, export_name: &str, capacity_bytes: u64) -> Result<Self, MoverError> {
-        let Some(first) = connections.first() else {
-            return Err(MoverError::NoConnection { export: export_name.to_owned() });
-        };
+    pub fn new(lanes: Vec<Lane>, export_name: &str, capacity_bytes: u64) -> Result<Self, MoverError> {
+        let export = export_name.to_owned();
+        let Some(first) = lanes.first() else { return Err(MoverError::NoConnection { export }) };
         let size_bytes = first.size_bytes();
-        if connections.iter().any(|other| other.size_bytes() != size_bytes) {
-            return Err(MoverError::SizesDiffer { export: export_name.to_owned() });
+        if lanes.iter().any(|other| other.size_bytes() != size_bytes) {
+            return Err(MoverError::SizesDiffer { export });
         }
         if size_bytes < capacity_bytes {
-            return Err(MoverError::TargetTooSmall { export: export_name.to_owned(), size_bytes, capacity_bytes });
+            return Err(MoverError::TargetTooSmall { export, size_bytes, capacity_bytes });
         }
         if first.is_read_only() {
-            return Err(MoverError::TargetReadOnly { export: export_name.to_owned() });
+            return Err(MoverError::TargetReadOnly { export });
         }
-        Ok(Self { connections })
+        Ok(Self { export, lanes: Mutex::new(lanes) })
     }
 
-    /// How many connections there are.
-    #[must_use]
-    pub fn connections(&self) -> usize {
-        self.connections.len()
+    /// The connections, for the threads that use them.
+    pub(crate) fn take_lanes(&self) -> Result<Vec<Lane>, MoverError> {
+        let lanes = std::mem::take(&mut *self.lanes.lock());
+        if lanes.is_empty() { Err(MoverError::NoConnection { export: self.export.clone() }) } else { Ok(lanes) }
     }
 
-    /// The connection a worker uses.
-    pub(crate) fn connection(&self, worker: usize) -> &Client {
-        &self.connections[worker % self.connections.len()]
+    /// Gives connections back on which everything is answered.
+    pub(crate) fn give_back(&self, lanes: Vec<Lane>) {
+        *self.lanes.lock() = lanes;
     }
 
-    /// Makes an extent zero without sending bytes.
-    ///
-    /// # Errors
-    /// When the gateway cannot do it.
-    pub(crate) async fn zero(&self, extent: Extent) -> Result<(), MoverError> {
-        let mut at = extent.offset;
-        while at < extent.end() {
-            let length = MAX_ZERO_BYTES.min(extent.end() - at);
-            self.connection(0)
-                .write_zeroes(Extent::new(at, length), true)
-                .await
-                .map_err(|source| MoverError::write_target(at, source))?;
-            at += length;
-        }
-        Ok(())
-    }
-
-    /// Everything written over any of the connections is durable when this returns.
+    /// Everything answered on any of the connections is durable when this returns.
     ///
     /// # Errors
     /// When a flush fails: nothing may be called done then.
     pub async fn flush(&self) -> Result<(), MoverError> {
-        for connection in &self.connections {
-            connection.flush().await.map_err(|source| MoverError::Flush { source })?;
-        }
+        let lanes = self.take_lanes()?;
+        let flushing = tokio::task::spawn_blocking(move || flush(lanes));
+        let lanes = flushing.await.map_err(|source| MoverError::Worker { source })?;
+        self.give_back(lanes.map_err(|source| MoverError::Flush { source })?);
         Ok(())
+    }
+}
+
+/// Where a flush on one connection covers all, one is enough.
+fn flush(mut lanes: Vec<Lane>) -> Result<Vec<Lane>, nbd::NbdError> {
+    for lane in &mut lanes {
+        lane.settle()?;
+    }
+    let covers_all = lanes.iter().all(Lane::can_multi_conn);
+    let to_flush = if covers_all { 1 } else { lanes.len() };
+    for lane in lanes.iter_mut().take(to_flush) {
+        lane.flush()?;
+    }
+    Ok(lanes)
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        // A goodbye of a few bytes: everything else was answered.
+        self.lanes.get_mut().drain(..).for_each(Lane::close);
     }
 }

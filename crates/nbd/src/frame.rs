@@ -77,19 +77,6 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
         Ok(self.take(N).first_chunk().copied())
     }
-
-    /// Reads past bytes.
-    pub(crate) async fn skip(&mut self, mut length: u64) -> io::Result<()> {
-        while length > 0 {
-            if !self.wait_for(1).await? {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            let now = usize::try_from(length).unwrap_or(usize::MAX).min(self.end - self.start);
-            self.take(now);
-            length -= now as u64;
-        }
-        Ok(())
-    }
 }
 
 /// Writes every byte of the slices and flushes.

@@ -1,9 +1,11 @@
-//! NBD, the network block device protocol: a pure core, an asynchronous server and client on any stream, URIs.
+//! NBD, the network block device protocol: a pure core, a server whose connections each have a thread, clients, URIs.
 //!
-//! It knows nothing of TLS, agents or volumes: whoever listens hands in a stream and says which exports there are.
+//! It knows nothing of TLS, agents or volumes: whoever listens hands in a channel and says which exports there are.
 
+pub mod channel;
 pub mod client;
 pub mod error;
+pub mod lane;
 mod frame;
 pub mod limits;
 pub mod proto;
@@ -12,4 +14,5 @@ pub mod uri;
 
 pub use client::Client;
 pub use error::NbdError;
+pub use lane::Lane;
 pub use uri::NbdUri;

@@ -1,4 +1,4 @@
-//! What a server grants one connection. Every number is a bound on memory, threads or time.
+//! What a server grants one connection. Every number is a bound on memory or time.
 
 use std::time::Duration;
 
@@ -13,20 +13,21 @@ pub(crate) const MAX_OPTIONS: u32 = 20_000;
 /// Regions in one answer to `BLOCK_STATUS`: 64 KiB of descriptors.
 pub(crate) const MAX_STATUS_REGIONS: usize = 8192;
 
+/// Room a channel needs to receive into, in bytes: one TLS record with its inner content type (RFC 8446 section 5.2).
+pub const MIN_SPARE_BYTES: usize = 16 * 1024 + 1;
+/// Longest piece of a payload handed to the device at once, in bytes: it is still in the processor's cache then.
+pub(crate) const PIECE_BYTES: usize = 256 * 1024;
+/// Bytes a server's connection keeps of what it received: a piece, its head, and most of the next.
+pub(crate) const INTAKE_BYTES: usize = 2 * PIECE_BYTES + 4 * MIN_SPARE_BYTES;
+
 /// Bounds of one connection of a server.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Longest payload of a request or a read, in bytes; at most 32 MiB.
     pub max_payload_bytes: u32,
-    /// Requests carried out or waiting at a time.
-    pub requests_in_flight: u32,
-    /// Bytes of payloads held at a time; one request longer than this is carried out alone.
-    pub bytes_in_flight: u32,
-    /// Threads working for one connection at a time.
-    pub workers: usize,
     /// How long the handshake may take.
     pub handshake_timeout: Duration,
-    /// How long requests already accepted may take after a shutdown was asked for.
+    /// How long the request under way may take after a shutdown was asked for.
     pub drain_timeout: Duration,
 }
 
@@ -34,11 +35,6 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_payload_bytes: MAX_PAYLOAD_BYTES,
-            // nbdcopy keeps 64 requests under way.
-            requests_in_flight: 64,
-            // 64 requests of 256 KiB.
-            bytes_in_flight: 16 << 20,
-            workers: 4,
             handshake_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(30),
         }

@@ -1,22 +1,25 @@
-//! A server of one connection at a time over any stream: exports come from an [`ExportSource`], bytes from devices.
+//! A server of one connection at a time over any channel: exports come from an [`ExportSource`], bytes from devices.
 //!
-//! Whoever calls listens, encrypts, authenticates and decides which exports a peer may see; none of that is here.
+//! Whoever calls listens, encrypts, authenticates and decides which exports a peer may see; none of that is here. Each
+//! connection has a thread of its own, from the first byte to the last.
 
-mod buffers;
 mod negotiate;
 mod reply;
 mod session;
-mod work;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use block::BlockDevice;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::channel::{Channel, Conversation, Hangup};
 use crate::error::NbdError;
+use crate::limits::INTAKE_BYTES;
 pub use crate::limits::Limits;
 pub use crate::proto::wire::{Command, Errno};
 
@@ -131,7 +134,7 @@ impl ConnectionObserver for NoObserver {}
 pub struct ServeOptions {
     /// What the connection is granted.
     pub limits: Limits,
-    /// When cancelled, nothing new is accepted and the connection ends once what is under way is answered.
+    /// When cancelled, nothing new is accepted and the connection ends once what has arrived is answered.
     pub shutdown: CancellationToken,
     /// Who watches.
     pub observer: Arc<dyn ConnectionObserver>,
@@ -152,51 +155,91 @@ pub enum SessionEnd {
     Disconnected,
     /// The client ended its stream without a word; everything it had asked for was answered.
     EndOfStream,
-    /// The shutdown was asked for; everything under way was answered.
+    /// The shutdown was asked for; everything that had arrived was answered.
     ShutDown,
 }
 
-/// Serves one connection to its end.
+/// Stack of a connection's thread, in bytes: its buffers are on the heap.
+const STACK_BYTES: usize = 512 * 1024;
+
+/// Serves one connection to its end, on a thread of its own. Dropped, it cuts the connection.
 ///
 /// # Errors
-/// When the client does not keep to the protocol or the stream fails. The connection is closed either way.
-pub async fn serve_connection<S>(
-    stream: S,
+/// When the client does not keep to the protocol, is too slow with the handshake, or the stream fails. The connection is
+/// closed either way. After a shutdown a device that hangs is not waited for longer than [`Limits::drain_timeout`]; its
+/// thread ends when the device lets it.
+pub async fn serve_connection<C>(
+    channel: C,
     exports: Arc<dyn ExportSource>,
     options: ServeOptions,
 ) -> Result<SessionEnd, NbdError>
 where
-    S: AsyncRead + AsyncWrite + Send + Unpin,
+    C: Channel + 'static,
 {
-    let (reader, writer) = tokio::io::split(stream);
-    serve_halves(reader, writer, exports, options).await
+    let no_thread = |source| NbdError::Stream { source };
+    let hangup = CutWhenDropped(channel.hangup().map_err(no_thread)?);
+    let (opened, is_open) = oneshot::channel();
+    let (end, mut ended) = oneshot::channel();
+    let (runtime, limits, shutdown) = (Handle::current(), options.limits.clone(), options.shutdown.clone());
+    let serving = move || {
+        // Nobody may be left to hear of it.
+        let _ = end.send(serve(channel, exports.as_ref(), &options, &runtime, opened));
+    };
+    std::thread::Builder::new().name("nbd".into()).stack_size(STACK_BYTES).spawn(serving).map_err(no_thread)?;
+    let handshake = tokio::time::timeout(limits.handshake_timeout, is_open);
+    tokio::select! {
+        ended = &mut ended => return outcome(ended),
+        () = shutdown.cancelled() => {}
+        in_time = handshake => match in_time {
+            Err(_elapsed) => return Err(NbdError::HandshakeTimeout),
+            Ok(Err(_ended_before)) => return outcome(ended.await),
+            Ok(Ok(())) => tokio::select! {
+                ended = &mut ended => return outcome(ended),
+                () = shutdown.cancelled() => {}
+            },
+        }
+    }
+    hangup.0.stop_receiving();
+    match tokio::time::timeout(limits.drain_timeout, ended).await {
+        Ok(ended) => outcome(ended),
+        Err(_elapsed) => Err(NbdError::Stream { source: io::ErrorKind::TimedOut.into() }),
+    }
 }
 
-/// Serves one connection whose halves are apart already: cheaper for TCP and Unix sockets (`into_split`).
-///
-/// # Errors
-/// As for [`serve_connection`].
-pub async fn serve_halves<R, W>(
-    reader: R,
-    writer: W,
-    exports: Arc<dyn ExportSource>,
-    options: ServeOptions,
-) -> Result<SessionEnd, NbdError>
-where
-    R: AsyncRead + Send + Unpin,
-    W: AsyncWrite + Send + Unpin,
-{
-    let mut reader = crate::frame::FrameReader::new(reader);
-    let mut writer = writer;
-    let negotiating = negotiate::negotiate(&mut reader, &mut writer, exports.as_ref(), &options.limits);
-    let negotiated = tokio::select! {
-        biased;
-        () = options.shutdown.cancelled() => return Ok(SessionEnd::ShutDown),
-        negotiated = tokio::time::timeout(options.limits.handshake_timeout, negotiating) => {
-            negotiated.map_err(|_elapsed| NbdError::HandshakeTimeout)??
-        }
+/// How the thread ended, or that it did so without a word: a device panicked.
+fn outcome(
+    ended: Result<Result<SessionEnd, NbdError>, oneshot::error::RecvError>,
+) -> Result<SessionEnd, NbdError> {
+    ended.unwrap_or_else(|_panicked| Err(NbdError::Stream { source: io::Error::other("the connection's thread died") }))
+}
+
+struct CutWhenDropped(Hangup);
+
+impl Drop for CutWhenDropped {
+    fn drop(&mut self) {
+        self.0.cut();
+    }
+}
+
+fn serve<C: Channel>(
+    channel: C,
+    source: &dyn ExportSource,
+    options: &ServeOptions,
+    runtime: &Handle,
+    opened: oneshot::Sender<()>,
+) -> Result<SessionEnd, NbdError> {
+    let mut conversation = Conversation::new(channel, INTAKE_BYTES);
+    let exports = negotiate::Exports { source, runtime };
+    let negotiated = match negotiate::negotiate(&mut conversation, exports, &options.limits) {
+        Err(NbdError::Handshake { .. }) if options.shutdown.is_cancelled() => return Ok(SessionEnd::ShutDown),
+        negotiated => negotiated?,
     };
-    let Some(negotiated) = negotiated else { return Ok(SessionEnd::NoExport) };
+    let Some(negotiated) = negotiated else {
+        conversation.channel.finish();
+        return Ok(SessionEnd::NoExport);
+    };
+    // Whoever watches the clock may have gone already.
+    let _ = opened.send(());
     options.observer.export_opened(&negotiated.name);
-    session::run(reader, writer, negotiated, &options).await
+    session::run(conversation, negotiated, options)
 }

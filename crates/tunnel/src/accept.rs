@@ -10,15 +10,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustls::server::Acceptor as HelloReader;
+use rustls::server::{Accepted as Hello, Acceptor as HelloReader};
+use rustls_pki_types::CertificateDer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::StartHandshake;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::certificate::PeerIdentity;
+use crate::channel::TlsChannel;
 use crate::error::TunnelError;
+use crate::handshake::{self, MAX_HANDSHAKE_BYTES};
 use crate::route::{Route, RouteClass};
 use crate::socket;
 use crate::tls::server::ServerTls;
@@ -47,6 +51,37 @@ impl Default for AcceptLimits {
 }
 
 /// A connection whose handshake is done.
+#[derive(Debug)]
+pub enum Incoming {
+    /// HTTP or an agent's control connection.
+    Stream(Accepted),
+    /// NBD.
+    Nbd(AcceptedNbd),
+}
+
+impl Incoming {
+    /// Where it goes, and who is on it.
+    #[must_use]
+    pub fn route(&self) -> Route {
+        match self {
+            Self::Stream(accepted) => accepted.route.clone(),
+            Self::Nbd(accepted) => Route::Nbd(accepted.peer.clone()),
+        }
+    }
+}
+
+/// A connection of the data plane.
+#[derive(Debug)]
+pub struct AcceptedNbd {
+    /// Who is on it.
+    pub peer: PeerIdentity,
+    /// The decrypted bytes, for a thread.
+    pub channel: TlsChannel,
+    /// Where it came from.
+    pub remote: SocketAddr,
+}
+
+/// A connection that is a stream for tasks.
 #[derive(Debug)]
 pub struct Accepted {
     /// Where it goes, and who is on it.
@@ -79,7 +114,7 @@ impl Acceptor {
     /// # Errors
     /// When the peer is too slow, does not speak TLS 1.3, holds no certificate of our CA where one is required, or one
     /// that names no enrolment. The connection is closed then.
-    pub async fn accept(&self, tcp: TcpStream) -> Result<Accepted, TunnelError> {
+    pub async fn accept(&self, tcp: TcpStream) -> Result<Incoming, TunnelError> {
         self.within_deadline(tcp, None).await
     }
 
@@ -87,7 +122,7 @@ impl Acceptor {
     /// Failed handshakes are logged. Returns when all handlers have ended: they must watch the same shutdown.
     pub async fn serve<H, F>(self: Arc<Self>, listener: TcpListener, handle: H, shutdown: CancellationToken)
     where
-        H: Fn(Accepted) -> F + Send + Sync + 'static,
+        H: Fn(Incoming) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         let handle = Arc::new(handle);
@@ -138,7 +173,7 @@ impl Acceptor {
         &self,
         tcp: TcpStream,
         permit: Option<OwnedSemaphorePermit>,
-    ) -> Result<Accepted, TunnelError> {
+    ) -> Result<Incoming, TunnelError> {
         let remote = tcp.peer_addr().map_err(|source| TunnelError::PeerHandshake { remote: unknown(), source })?;
         let after = self.limits.handshake_deadline;
         let handshake = async {
@@ -151,19 +186,26 @@ impl Acceptor {
         tokio::time::timeout(after, handshake).await.unwrap_or(Err(TunnelError::HandshakeTimeout { remote, after }))
     }
 
-    async fn handshake(&self, tcp: TcpStream, remote: SocketAddr) -> Result<Accepted, TunnelError> {
+    async fn handshake(&self, mut tcp: TcpStream, remote: SocketAddr) -> Result<Incoming, TunnelError> {
         let _slot = self.slot(remote)?;
         let failed = |source: io::Error| TunnelError::PeerHandshake { remote, source };
         socket::prepare(&tcp).map_err(failed)?;
-        let hello = LazyConfigAcceptor::new(HelloReader::default(), tcp).await.map_err(failed)?;
+        let (hello, received) = read_hello(&mut tcp).await.map_err(failed)?;
         let class = hello.client_hello().alpn().map_or(RouteClass::Http, RouteClass::of);
-        let stream = hello.into_stream(self.tls.config(class)).await.map_err(failed)?;
-        let route = match class {
-            RouteClass::Http => Route::Http,
-            RouteClass::Nbd => Route::Nbd(peer_identity(&stream, remote)?),
-            RouteClass::AgentControl => Route::AgentControl(peer_identity(&stream, remote)?),
+        let config = self.tls.config(class);
+        if class == RouteClass::Nbd {
+            let (channel, certificate) = handshake::server(tcp, config, received).await.map_err(failed)?;
+            let peer = peer_identity(certificate.as_ref(), remote)?;
+            return Ok(Incoming::Nbd(AcceptedNbd { peer, channel, remote }));
+        }
+        let stream = StartHandshake::from_parts(hello, tcp).into_stream(config).await.map_err(failed)?;
+        let route = if class == RouteClass::AgentControl {
+            let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+            Route::AgentControl(peer_identity(certificates.first(), remote)?)
+        } else {
+            Route::Http
         };
-        Ok(Accepted { route, stream, remote })
+        Ok(Incoming::Stream(Accepted { route, stream, remote }))
     }
 
     fn slot(&self, remote: SocketAddr) -> Result<AddressSlot<'_>, TunnelError> {
@@ -197,10 +239,37 @@ impl Drop for AddressSlot<'_> {
     }
 }
 
-fn peer_identity(stream: &TunnelStream, remote: SocketAddr) -> Result<PeerIdentity, TunnelError> {
+/// Reads the first message of a client, and keeps its bytes: a connection of the data plane is made from them anew.
+async fn read_hello(tcp: &mut TcpStream) -> io::Result<(Hello, Vec<u8>)> {
+    let mut reader = HelloReader::default();
+    let mut received = Vec::new();
+    loop {
+        let known = received.len();
+        if tcp.read_buf(&mut received).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut fresh = &received[known..];
+        while !fresh.is_empty() {
+            reader.read_tls(&mut fresh)?;
+        }
+        match reader.accept() {
+            Ok(Some(hello)) => return Ok((hello, received)),
+            Ok(None) if received.len() < MAX_HANDSHAKE_BYTES => {}
+            Ok(None) => return Err(io::ErrorKind::InvalidData.into()),
+            Err((error, mut alert)) => {
+                let mut told = Vec::new();
+                let _ = alert.write(&mut told);
+                // The peer may be gone.
+                let _ = tcp.write_all(&told).await;
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+        }
+    }
+}
+
+fn peer_identity(certificate: Option<&CertificateDer<'_>>, remote: SocketAddr) -> Result<PeerIdentity, TunnelError> {
     let refused = |reason| TunnelError::PeerCertificate { remote, reason };
-    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let certificate = certificates.first().ok_or_else(|| refused("there is none".to_owned()))?;
+    let certificate = certificate.ok_or_else(|| refused("there is none".to_owned()))?;
     PeerIdentity::from_certificate(certificate).map_err(refused)
 }
 

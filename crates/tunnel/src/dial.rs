@@ -15,14 +15,17 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::uri::{Authority, Scheme};
 use http::{Request, Response};
+use nbd::channel::Channel;
 use rustls::{AlertDescription, CertificateError, ClientConfig};
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::channel::TlsChannel;
 use crate::error::TunnelError;
 use crate::h2_connection::H2Connection;
+use crate::handshake;
 use crate::identity::AgentIdentity;
 use crate::refusal::{MAX_REFUSAL_BYTES, REFUSAL_PREFIX, Refusal};
 use crate::route::{ALPN_AGENT, ALPN_HTTP2, ALPN_NBD};
@@ -139,11 +142,36 @@ impl Dialer {
         &self.hub
     }
 
-    /// A connection for NBD whose first bytes from the server are there, unread.
+    /// A connection for NBD whose first bytes from the server are there, unread. It is for a thread of its own.
     ///
     /// # Errors
     /// Who could not be reached, trusted or persuaded; see [`TunnelError`].
-    pub async fn dial_nbd(&self) -> Result<HubStream, TunnelError> {
+    pub async fn dial_nbd(&self) -> Result<TlsChannel, TunnelError> {
+        let config = Arc::clone(&self.tls.load().nbd);
+        let (name, tcp) = (self.hub.server_name()?, connect_tcp(&self.hub).await?);
+        let channel = tokio::time::timeout(TLS_DEADLINE, handshake::client(tcp, config, name))
+            .await
+            .map_err(|_| silent(&self.hub, "agreeing on TLS", TLS_DEADLINE))?
+            .map_err(|error| explained(&self.hub, error))?;
+        let hangup = channel.hangup().map_err(|error| explained(&self.hub, error))?;
+        let hub = self.hub.clone();
+        let mut greeted = tokio::task::spawn_blocking(move || greeted(channel, &hub));
+        match tokio::time::timeout(GREETING_DEADLINE, &mut greeted).await {
+            Ok(Ok(greeted)) => greeted,
+            Ok(Err(_panicked)) => Err(TunnelError::HubClosedEarly { hub: self.hub.to_string() }),
+            Err(_elapsed) => {
+                // Wakes the thread that waits.
+                hangup.cut();
+                Err(silent(&self.hub, "waiting for the hub's first word", GREETING_DEADLINE))
+            }
+        }
+    }
+
+    /// The same as [`Dialer::dial_nbd`], as a stream for tasks: for whoever only passes the bytes on.
+    ///
+    /// # Errors
+    /// See [`Dialer::dial_nbd`].
+    pub async fn dial_nbd_stream(&self) -> Result<HubStream, TunnelError> {
         let config = Arc::clone(&self.tls.load().nbd);
         self.dial(config).await
     }
@@ -161,13 +189,10 @@ impl Dialer {
         let mut stream = connect(&self.hub, config).await?;
         tokio::time::timeout(GREETING_DEADLINE, await_greeting(&mut stream, &self.hub))
             .await
-            .unwrap_or_else(|_| Err(self.silent("waiting for the hub's first word", GREETING_DEADLINE)))?;
+            .unwrap_or_else(|_| Err(silent(&self.hub, "waiting for the hub's first word", GREETING_DEADLINE)))?;
         Ok(stream)
     }
 
-    fn silent(&self, doing: &'static str, after: Duration) -> TunnelError {
-        TunnelError::HubSilent { hub: self.hub.to_string(), doing, after }
-    }
 }
 
 fn agent_tls(identity: &AgentIdentity) -> Result<AgentTls, TunnelError> {
@@ -215,18 +240,25 @@ pub async fn dial_http(hub: &HubAddress, trust: HubTrust) -> Result<HubHttp, Tun
 }
 
 async fn connect(hub: &HubAddress, config: Arc<ClientConfig>) -> Result<HubStream, TunnelError> {
-    let name = hub.server_name()?;
-    let silent = |doing, after| TunnelError::HubSilent { hub: hub.to_string(), doing, after };
+    let (name, tcp) = (hub.server_name()?, connect_tcp(hub).await?);
+    tokio::time::timeout(TLS_DEADLINE, TlsConnector::from(config).connect(name, tcp))
+        .await
+        .map_err(|_| silent(hub, "agreeing on TLS", TLS_DEADLINE))?
+        .map_err(|error| explained(hub, error))
+}
+
+fn silent(hub: &HubAddress, doing: &'static str, after: Duration) -> TunnelError {
+    TunnelError::HubSilent { hub: hub.to_string(), doing, after }
+}
+
+async fn connect_tcp(hub: &HubAddress) -> Result<TcpStream, TunnelError> {
     let unreachable = |source| TunnelError::HubUnreachable { hub: hub.to_string(), source };
     let tcp = tokio::time::timeout(CONNECT_DEADLINE, TcpStream::connect((hub.host.as_str(), hub.port)))
         .await
-        .map_err(|_| silent("opening a TCP connection", CONNECT_DEADLINE))?
+        .map_err(|_| silent(hub, "opening a TCP connection", CONNECT_DEADLINE))?
         .map_err(unreachable)?;
     socket::prepare(&tcp).map_err(unreachable)?;
-    tokio::time::timeout(TLS_DEADLINE, TlsConnector::from(config).connect(name, tcp))
-        .await
-        .map_err(|_| silent("agreeing on TLS", TLS_DEADLINE))?
-        .map_err(|error| explained(hub, error))
+    Ok(tcp)
 }
 
 /// Waits for the first decrypted bytes and leaves them unread, unless they are a refusal.
@@ -241,8 +273,32 @@ async fn await_greeting(stream: &mut HubStream, hub: &HubAddress) -> Result<(), 
     let mut line = Vec::with_capacity(MAX_REFUSAL_BYTES);
     let bound = u64::try_from(MAX_REFUSAL_BYTES).unwrap_or(u64::MAX);
     stream.take(bound).read_until(b'\n', &mut line).await.map_err(|error| explained(hub, error))?;
-    let reason = Refusal::parse(&line).unwrap_or(Refusal::Busy);
-    Err(TunnelError::Refused { hub: hub.to_string(), reason })
+    Err(refused(hub, &line))
+}
+
+/// The same for a connection of the data plane, on a thread that may wait.
+fn greeted(mut channel: TlsChannel, hub: &HubAddress) -> Result<TlsChannel, TunnelError> {
+    let explained = |error| explained(hub, error);
+    let Some(&first) = channel.first_bytes().map_err(explained)?.first() else {
+        return Err(TunnelError::HubClosedEarly { hub: hub.to_string() });
+    };
+    if Some(&first) != REFUSAL_PREFIX.as_bytes().first() {
+        return Ok(channel);
+    }
+    loop {
+        let line = channel.first_bytes().map_err(explained)?;
+        if line.contains(&b'\n') || line.len() >= MAX_REFUSAL_BYTES {
+            return Err(refused(hub, line));
+        }
+        if !channel.more_early().map_err(explained)? {
+            return Err(refused(hub, channel.first_bytes().map_err(explained)?));
+        }
+    }
+}
+
+fn refused(hub: &HubAddress, line: &[u8]) -> TunnelError {
+    let reason = Refusal::parse(line).unwrap_or(Refusal::Busy);
+    TunnelError::Refused { hub: hub.to_string(), reason }
 }
 
 /// What a failure of TLS means for an agent.

@@ -2,13 +2,15 @@
 //!
 //! Read in this order: `identity` (who the hub and an agent are), `pairing`, `challenge`, `csr`, `issue` (how an agent
 //! gets its certificate), `tls` and `route` (which connections are taken), `accept` (the hub's side), `dial`, `link`
-//! and `reverse` (the agent's side and the control connection), `front` (the gateway's hand-over to the control plane).
+//! and `reverse` (the agent's side and the control connection), `handshake`, `channel` and `record` (the data plane's
+//! connections), `front` (the gateway's hand-over to the control plane).
 //!
-//! What is absent: the database, HTTP handlers and NBD. Whether an enrolment is approved or revoked is for the caller
+//! What is absent: the database, HTTP handlers and what is said in NBD. Whether an enrolment is approved or revoked is for the caller
 //! to decide after [`accept::Acceptor`] has said who the peer is.
 
 pub mod accept;
 pub mod certificate;
+pub mod channel;
 pub mod challenge;
 pub mod csr;
 pub mod dial;
@@ -25,13 +27,16 @@ pub mod tls;
 
 mod abort_io;
 mod h2_connection;
+mod handshake;
 mod pem;
+mod record;
 mod socket;
 mod state_file;
 
-pub use accept::{AcceptLimits, Accepted, Acceptor, TunnelStream};
+pub use accept::{AcceptLimits, Accepted, AcceptedNbd, Acceptor, Incoming, TunnelStream};
 pub use certificate::PeerIdentity;
 pub use challenge::Challenge;
+pub use channel::TlsChannel;
 pub use dial::{Dialer, HubAddress, HubHttp, HubStream, dial_http};
 pub use error::TunnelError;
 pub use front::{FrontKind, FrontPreface};

@@ -7,7 +7,10 @@ use std::fmt;
 use std::time::Duration;
 
 use model::FailureKind;
+use nbd::channel::Channel;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use crate::channel::TlsChannel;
 
 /// What a refusal line begins with.
 pub const REFUSAL_PREFIX: &str = "migratekit-refused: ";
@@ -98,6 +101,21 @@ pub async fn refuse<S: AsyncWrite + Unpin>(mut stream: S, reason: Refusal) {
         Ok(Ok(())) => tracing::debug!(%reason, "peer refused"),
         Ok(Err(error)) => tracing::debug!(%reason, %error, "peer refused, and gone before it could read why"),
         Err(_) => tracing::debug!(%reason, "peer refused, and did not read why"),
+    }
+}
+
+/// The same on a connection of the data plane.
+pub async fn refuse_channel(mut channel: TlsChannel, reason: Refusal) {
+    let Ok(hangup) = channel.hangup() else { return };
+    let farewell = tokio::task::spawn_blocking(move || {
+        if let Err(error) = channel.send(&[reason.line().as_bytes()]) {
+            tracing::debug!(%reason, %error, "peer refused, and gone before it could read why");
+        }
+        channel.finish();
+    });
+    if tokio::time::timeout(REFUSE_DEADLINE, farewell).await.is_err() {
+        tracing::debug!(%reason, "peer refused, and did not read why");
+        hangup.cut();
     }
 }
 

@@ -262,12 +262,13 @@ impl Files {
                     .map_err(WorldError::simulator("database configuration"))?
             }
         };
-        let patience = plan.call_timeout_seconds;
-        let patience = patience.map(|seconds| format!("call_timeout_seconds = {seconds}\n")).unwrap_or_default();
+        let seconds = plan.call_timeout_seconds;
+        let patience = seconds.map(|seconds| format!("call_timeout_seconds = {seconds}\n")).unwrap_or_default();
+        let deletions = seconds.map(|seconds| format!("delete_timeout_seconds = {seconds}\n")).unwrap_or_default();
         let hub = format!(
             "{database}\n\
              [gateway]\nlisten = \"{public}\"\nlocal_nbd_listen = \"{nbd}\"\nstate_dir = \"{dir}/hub\"\nrun_dir = \"{dir}/run\"\n\n\
-             [volume_daemon]\nlisten = \"{volumes}\"\nstate_dir = \"{dir}/hub\"\nby_id_dir = \"{dir}/by-id\"\n{patience}\n\
+             [volume_daemon]\nlisten = \"{volumes}\"\nstate_dir = \"{dir}/hub\"\nby_id_dir = \"{dir}/by-id\"\n{patience}{deletions}\n\
              [oma]\nlisten = \"{oma}\"\nstate_dir = \"{dir}/hub\"\nrun_dir = \"{dir}/run\"\nvolume_daemon_url = \"http://{volumes}\"\n{patience}",
             public = self.public.address(),
             nbd = self.local_nbd.address(),

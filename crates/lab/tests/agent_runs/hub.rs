@@ -18,8 +18,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tunnel::identity::AGENT_VALIDITY;
 use tunnel::{
-    AcceptLimits, Accepted, Acceptor, AgentIdentity, AgentKey, ControlConnection, HubIdentity, PairingRecord, Route,
-    ServerTls, csr, issue_agent_certificate,
+    AcceptLimits, Accepted, Acceptor, AgentIdentity, AgentKey, ControlConnection, HubIdentity, Incoming, PairingRecord,
+    Route, ServerTls, csr, issue_agent_certificate,
 };
 
 /// An export: a device, and what its description says.
@@ -63,7 +63,7 @@ impl Hub {
         let (sender, controls) = mpsc::channel(4);
         let (shared, shutdown) = (Arc::new(Shared::default()), CancellationToken::new());
         let known = Arc::clone(&shared);
-        let handle = move |accepted| serve(accepted, Arc::clone(&known), sender.clone());
+        let handle = move |incoming| serve(incoming, Arc::clone(&known), sender.clone());
         tokio::spawn(Arc::new(Acceptor::new(tls, AcceptLimits::default())).serve(listener, handle, shutdown.clone()));
         Self { shared, identity, address, controls, shutdown, _folder: folder }
     }
@@ -100,24 +100,23 @@ impl Hub {
     }
 }
 
-async fn serve(accepted: Accepted, shared: Arc<Shared>, controls: mpsc::Sender<ControlConnection>) {
-    match accepted.route {
-        Route::AgentControl(peer) => {
-            let control = ControlConnection::from_stream(accepted.stream, peer.enrollment_id).await;
-            if let Ok(control) = control {
+async fn serve(incoming: Incoming, shared: Arc<Shared>, controls: mpsc::Sender<ControlConnection>) {
+    match incoming {
+        Incoming::Stream(Accepted { route: Route::AgentControl(peer), stream, .. }) => {
+            if let Ok(control) = ControlConnection::from_stream(stream, peer.enrollment_id).await {
                 let _ = controls.send(control).await;
             }
         }
-        Route::Nbd(_) => {
+        Incoming::Nbd(accepted) => {
             let cut = shared.cut_after_writes.lock().as_ref().map(|(_, cut)| cut.clone()).unwrap_or_default();
             let observer = Arc::new(Watch(Arc::clone(&shared)));
             let options = ServeOptions { observer, ..ServeOptions::default() };
             tokio::select! {
                 () = cut.cancelled() => {}
-                _ = serve_connection(accepted.stream, Arc::new(Exports(shared)), options) => {}
+                _ = serve_connection(accepted.channel, Arc::new(Exports(shared)), options) => {}
             }
         }
-        Route::Http => {}
+        Incoming::Stream(_) => {}
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use lab::world::CommandOutput;
-use nbd::NbdError;
-use nbd::client::{Client, ClientOptions};
+use nbd::client::Wishes;
+use nbd::{Lane, NbdError};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::task::JoinHandle;
@@ -173,8 +173,8 @@ async fn the_export_of_another_agent(site: &Site, other: &AgentIdentity) {
     let before = site.until("the connections of both disks", owned).await;
     let dialer = Dialer::new(HubAddress::parse(&site.world.hub_address()).unwrap(), other).unwrap();
     for name in [export.as_str(), "no-such-export"] {
-        let stream = dialer.dial_nbd().await.unwrap();
-        match Client::over(stream, name, &ClientOptions::default()).await {
+        let channel = Box::new(dialer.dial_nbd().await.unwrap());
+        match Lane::open(channel, name, Wishes::default()).await {
             Err(NbdError::Refused { code, message, .. }) => {
                 assert_eq!((code, message.contains(name)), (0x8000_0006, message.contains(name)), "{message}");
             }
@@ -192,13 +192,13 @@ async fn the_export_of_another_agent(site: &Site, other: &AgentIdentity) {
 /// Its open NBD connection ends, and it gets no other one.
 async fn a_revoked_agent(site: &Site, other: &AgentIdentity) {
     let dialer = Dialer::new(HubAddress::parse(&site.world.hub_address()).unwrap(), other).unwrap();
-    let mut open = dialer.dial_nbd().await.unwrap();
+    let mut open = dialer.dial_nbd_stream().await.unwrap();
     let id = other.facts().enrollment_id.clone();
     site.done(&["agent", "revoke", &id]).await;
     let mut said = Vec::new();
     // An end without a farewell is an error of TLS and an end all the same.
     let _ = tokio::time::timeout(DEADLINE, open.read_to_end(&mut said)).await.expect("the connection is cut");
-    for dialled in [dialer.dial_nbd().await, dialer.dial_control().await] {
+    for dialled in [dialer.dial_nbd().await.map(drop), dialer.dial_control().await.map(drop)] {
         match dialled {
             Err(error @ TunnelError::Refused { reason: Refusal::Revoked, .. }) => assert!(error.remedy().is_some()),
             Err(error) => panic!("{error:?}"),

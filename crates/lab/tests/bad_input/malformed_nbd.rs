@@ -39,7 +39,7 @@ impl Port {
     async fn dial(&self) -> Box<dyn Stream> {
         let mut stream: Box<dyn Stream> = match self {
             Self::Local(address) => Box::new(TcpStream::connect(address).await.unwrap()),
-            Self::Tls(dialer) => Box::new(dialer.dial_nbd().await.unwrap()),
+            Self::Tls(dialer) => Box::new(dialer.dial_nbd_stream().await.unwrap()),
         };
         let mut greeting = [0; GREETING_BYTES];
         stream.read_exact(&mut greeting).await.unwrap();

@@ -10,7 +10,7 @@ use mover::MoverError;
 use mover::target::Target;
 use tokio_util::sync::CancellationToken;
 
-use crate::replica::{EXPORT, Setup, Trapped, connection, noise, target};
+use crate::replica::{EXPORT, Setup, Trapped, connection, cut, noise, target};
 
 /// Longest a copy may take to end after it was told to.
 const SOON: Duration = Duration::from_secs(20);
@@ -36,13 +36,13 @@ async fn a_full_volume_is_told_as_such() {
 async fn a_lost_link_may_be_tried_again() {
     let source = noise(8 << 20, 1);
     let device: Arc<dyn BlockDevice> = Arc::new(MemoryDevice::new(source.len() as u64));
-    let (client, server) = connection(&device).await;
-    let cut = server.abort_handle();
+    let lane = connection(&device).await;
+    let link = cut(&lane);
     let reader = Trapped::new(source, 3, move || {
-        cut.abort();
+        link.cut();
         nothing()
     });
-    let target = Target::new(vec![client], EXPORT, device.size_bytes()).unwrap();
+    let target = Target::new(vec![lane], EXPORT, device.size_bytes()).unwrap();
     let copy = Setup::new(reader, SyncMode::Full).copy_into(target);
     let error = tokio::time::timeout(SOON, copy.run(&CancellationToken::new())).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), FailureKind::Unavailable, "{error:?}");
@@ -79,16 +79,16 @@ async fn an_error_of_one_worker_stops_the_others() {
 #[tokio::test]
 async fn a_volume_that_does_not_fit_is_refused_before_a_byte_is_written() {
     let small: Arc<dyn BlockDevice> = Arc::new(MemoryDevice::new(1 << 20));
-    let refused = Target::new(vec![connection(&small).await.0], EXPORT, (1 << 20) + 1).err().unwrap();
+    let refused = Target::new(vec![connection(&small).await], EXPORT, (1 << 20) + 1).err().unwrap();
     assert!(matches!(refused, MoverError::TargetTooSmall { size_bytes: 0x10_0000, capacity_bytes: 0x10_0001, .. }));
     assert!(refused.remedy().is_some());
 
     let read_only: Arc<dyn BlockDevice> = Arc::new(MemoryDevice::new(1 << 20).read_only());
-    let refused = Target::new(vec![connection(&read_only).await.0], EXPORT, 1 << 20).err().unwrap();
+    let refused = Target::new(vec![connection(&read_only).await], EXPORT, 1 << 20).err().unwrap();
     assert!(matches!(refused, MoverError::TargetReadOnly { .. }));
 
     let other: Arc<dyn BlockDevice> = Arc::new(MemoryDevice::new(2 << 20));
-    let both = vec![connection(&small).await.0, connection(&other).await.0];
+    let both = vec![connection(&small).await, connection(&other).await];
     assert!(matches!(Target::new(both, EXPORT, 1 << 20), Err(MoverError::SizesDiffer { .. })));
     assert!(matches!(Target::new(Vec::new(), EXPORT, 1), Err(MoverError::NoConnection { .. })));
 }

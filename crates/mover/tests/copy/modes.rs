@@ -5,16 +5,16 @@ use std::sync::Arc;
 use api::vma::SyncMode;
 use block::{BlockDevice, Fault, FaultDevice, FaultPlan, FileDevice, MemoryDevice};
 use model::Extent;
-use mover::reader::FileReader;
+use mover::reader::Source;
 
 use crate::replica::{LEAF, Setup, content, dirty, expected_digests, noise, patchy_source, write_file};
 
 const LEAF_BYTES: u64 = LEAF as u64;
 
-fn reader(folder: &tempfile::TempDir, source: &[u8]) -> FileReader {
+fn reader(folder: &tempfile::TempDir, source: &[u8]) -> Source {
     let path = folder.path().join("disk.raw");
     write_file(&path, source);
-    FileReader::open(&path).unwrap()
+    Source::file(&path).unwrap()
 }
 
 fn all_leaves(source: &[u8]) -> std::ops::Range<usize> {
@@ -26,7 +26,7 @@ async fn a_full_copy_makes_a_dirty_larger_volume_equal_and_touches_nothing_beyon
     let folder = tempfile::tempdir().unwrap();
     let source = patchy_source();
     let device = dirty(source.len() + 100_000);
-    let setup = Setup::new(reader(&folder, &source), SyncMode::Full);
+    let setup = Setup::of(reader(&folder, &source), SyncMode::Full);
     let seen = setup.run(&device).await.unwrap();
     let replica = content(&*device);
     assert!(replica[..source.len()] == source[..], "the replica differs from the source");
@@ -48,7 +48,7 @@ async fn a_full_copy_of_what_is_allocated_zeroes_the_rest_without_reading_it() {
     let device = dirty(source.len());
     let last = source.len() as u64 - 1;
     let allocated = [Extent::new(0, 2 << 20), Extent::new(5 << 20, 1 << 20), Extent::new(last, 1)];
-    let setup = Setup::new(reader(&folder, &source), SyncMode::Full).only(&allocated);
+    let setup = Setup::of(reader(&folder, &source), SyncMode::Full).only(&allocated);
     let seen = setup.run(&device).await.unwrap();
     assert!(content(&*device) == source, "the replica differs from the source");
     assert_eq!(seen.bytes_read, (3 << 20) + last % LEAF_BYTES + 1);
@@ -63,7 +63,7 @@ async fn one_byte_in_four_mib_of_zeroes_is_not_lost() {
         let mut source = vec![0; 4 << 20];
         source[at] = 1;
         let device = dirty(source.len());
-        let setup = Setup::new(reader(&folder, &source), SyncMode::Full);
+        let setup = Setup::of(reader(&folder, &source), SyncMode::Full);
         let seen = setup.run(&device).await.unwrap();
         assert!(content(&*device) == source, "the byte at {at} was lost");
         assert_eq!(seen.bytes_sent, LEAF_BYTES);
@@ -83,7 +83,7 @@ async fn an_incremental_changes_only_the_leaves_named() {
     new[unnamed] ^= 1;
     let device: Arc<dyn BlockDevice> = Arc::new(MemoryDevice::from_bytes(&old));
     let changed = [Extent::new(100_000, 1), Extent::new(3 * LEAF_BYTES, LEAF_BYTES), Extent::new(end as u64 - 1, 1)];
-    let setup = Setup::new(reader(&folder, &new), SyncMode::Incremental).only(&changed);
+    let setup = Setup::of(reader(&folder, &new), SyncMode::Incremental).only(&changed);
     let seen = setup.run(&device).await.unwrap();
     let replica = content(&*device);
     new[unnamed] ^= 1;
@@ -99,7 +99,7 @@ async fn an_incremental_without_changes_moves_nothing_and_still_flushes() {
     let inner = Arc::new(MemoryDevice::from_bytes(&source));
     let plan = FaultPlan { write_budget_bytes: Some((0, Fault::Io)), flush_budget: Some(0), ..FaultPlan::default() };
     let device: Arc<dyn BlockDevice> = Arc::new(FaultDevice::new(inner, plan));
-    let setup = Setup::new(reader(&folder, &source), SyncMode::Incremental).only(&[]);
+    let setup = Setup::of(reader(&folder, &source), SyncMode::Incremental).only(&[]);
     let error = setup.run(&device).await.unwrap_err();
     assert!(matches!(error, mover::MoverError::Flush { .. }), "{error:?}: it got as far as the flush, which fails");
     assert!(setup.digests().is_empty());
@@ -119,7 +119,7 @@ async fn a_comparison_sends_only_what_differs() {
     // Room for exactly what differs: one leaf more would fail.
     let plan = FaultPlan { write_budget_bytes: Some((differs, Fault::Full)), ..FaultPlan::default() };
     let device: Arc<dyn BlockDevice> = Arc::new(FaultDevice::new(inner, plan));
-    let setup = Setup::new(reader(&folder, &source), SyncMode::Compare);
+    let setup = Setup::of(reader(&folder, &source), SyncMode::Compare);
     let seen = setup.run(&device).await.unwrap();
     assert!(content(&*device) == source, "the replica differs from the source");
     assert_eq!((seen.bytes_sent, seen.bytes_zero), (differs - LEAF_BYTES, LEAF_BYTES));
@@ -134,7 +134,7 @@ async fn zeroes_give_the_room_of_a_file_back() {
     let replica = folder.path().join("replica.raw");
     write_file(&replica, &vec![0xFF; source.len()]);
     let device: Arc<dyn BlockDevice> = Arc::new(FileDevice::open(&replica, false).unwrap());
-    let setup = Setup::new(reader(&folder, &source), SyncMode::Full);
+    let setup = Setup::of(reader(&folder, &source), SyncMode::Full);
     let seen = setup.run(&device).await.unwrap();
     assert_eq!(seen.bytes_sent, 0);
     assert!(std::fs::read(&replica).unwrap() == source, "it is not all zero");

@@ -12,18 +12,18 @@ use model::{Extent, LEAF_SIZE_BYTES};
 use mover::digest_file::DigestFile;
 use mover::plan::plan;
 use mover::progress::{DiskProgress, ProgressView};
-use mover::reader::Reader;
+use mover::reader::{Reader, Source};
 use mover::target::Target;
 use mover::{DiskCopy, MoverError};
-use nbd::client::{Client, ClientOptions};
+use nbd::channel::Hangup;
+use nbd::client::Wishes;
 use nbd::server::{ExportListing, ExportSource, OpenExport, OpenRefused, ServeOptions, serve_connection};
-use tokio::task::JoinHandle;
+use nbd::{Lane, channel};
+use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
 /// Name of the export in these tests.
 pub(crate) const EXPORT: &str = "migration-vol-1";
-/// Room of the in-memory streams, in bytes.
-const STREAM_BYTES: usize = 256 * 1024;
 /// Length of a leaf in memory.
 pub(crate) const LEAF: usize = LEAF_SIZE_BYTES as usize;
 
@@ -40,25 +40,32 @@ impl ExportSource for OneExport {
     }
 }
 
-/// One connection to the device, and the server's end of it.
-pub(crate) async fn connection(device: &Arc<dyn BlockDevice>) -> (Client, JoinHandle<()>) {
-    let (ours, theirs) = tokio::io::duplex(STREAM_BYTES);
+/// One connection to the device.
+pub(crate) async fn connection(device: &Arc<dyn BlockDevice>) -> Lane {
+    let (ours, theirs) = UnixStream::pair().unwrap();
     let exports = Arc::new(OneExport(Arc::clone(device)));
-    let server = tokio::spawn(async move {
+    let theirs = channel::unix(theirs).unwrap();
+    tokio::spawn(async move {
         let _ = serve_connection(theirs, exports, ServeOptions::default()).await;
     });
-    (Client::over(ours, EXPORT, &ClientOptions::default()).await.unwrap(), server)
+    let ours = Box::new(channel::unix(ours).unwrap());
+    Lane::open(ours, EXPORT, Wishes::default()).await.unwrap()
+}
+
+/// Cuts the connection.
+pub(crate) fn cut(lane: &Lane) -> Hangup {
+    lane.hangup().unwrap()
 }
 
 /// Two connections to the device.
 pub(crate) async fn target(device: &Arc<dyn BlockDevice>, capacity_bytes: u64) -> Target {
-    let connections = vec![connection(device).await.0, connection(device).await.0];
-    Target::new(connections, EXPORT, capacity_bytes).unwrap()
+    let lanes = vec![connection(device).await, connection(device).await];
+    Target::new(lanes, EXPORT, capacity_bytes).unwrap()
 }
 
 /// One copy, ready to run, with its digests in a folder of its own.
 pub(crate) struct Setup {
-    pub(crate) reader: Arc<dyn Reader>,
+    pub(crate) source: Source,
     pub(crate) mode: SyncMode,
     pub(crate) extents: Option<Vec<Extent>>,
     folder: tempfile::TempDir,
@@ -67,8 +74,12 @@ pub(crate) struct Setup {
 
 impl Setup {
     pub(crate) fn new(reader: impl Reader + 'static, mode: SyncMode) -> Self {
+        Self::of(Source::remote(reader), mode)
+    }
+
+    pub(crate) fn of(source: Source, mode: SyncMode) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { reader: Arc::new(reader), mode, extents: None, folder, progress: Arc::default() }
+        Self { source, mode, extents: None, folder, progress: Arc::default() }
     }
 
     pub(crate) fn only(mut self, extents: &[Extent]) -> Self {
@@ -78,18 +89,18 @@ impl Setup {
 
     pub(crate) fn copy_into(&self, target: Target) -> DiskCopy {
         DiskCopy {
-            reader: Arc::clone(&self.reader),
+            source: self.source.clone(),
             target,
-            plan: plan(self.mode, self.reader.capacity_bytes(), self.extents.clone()),
+            plan: plan(self.mode, self.source.capacity_bytes(), self.extents.clone()),
             mode: self.mode,
-            digests: DigestFile::create(&self.digest_path()).unwrap(),
+            digests: Some(DigestFile::create(&self.digest_path()).unwrap()),
             progress: Arc::clone(&self.progress),
         }
     }
 
     /// Runs it over two connections.
     pub(crate) async fn run(&self, device: &Arc<dyn BlockDevice>) -> Result<ProgressView, MoverError> {
-        let copy = self.copy_into(target(device, self.reader.capacity_bytes()).await);
+        let copy = self.copy_into(target(device, self.source.capacity_bytes()).await);
         copy.run(&CancellationToken::new()).await?;
         Ok(self.progress.view())
     }

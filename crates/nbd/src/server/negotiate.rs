@@ -1,12 +1,12 @@
-//! The handshake of a server: its bytes moved between the stream, the state machine and the source of exports.
+//! The handshake of a server: its bytes moved between the channel, the state machine and the source of exports.
 
-use std::io::{self, IoSlice};
+use std::io;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Handle;
 
 use super::{ExportSource, OpenExport, OpenRefused};
+use crate::channel::{Channel, Conversation};
 use crate::error::NbdError;
-use crate::frame::{FrameReader, write_all};
 use crate::limits::{Limits, MAX_OPTION_BYTES, MAX_OPTIONS, MAX_SKIPPED_OPTION_BYTES};
 use crate::proto::handshake::server::{Action, Agreed, ServerHandshake};
 use crate::proto::handshake::{BlockSizes, ExportInfo, OPTION_HEADER_BYTES, OptionHeader};
@@ -20,34 +20,35 @@ pub(super) struct Negotiated {
     pub(super) agreed: Agreed,
 }
 
+/// Whose exports they are, asked from a thread that may wait.
+pub(super) struct Exports<'a> {
+    pub(super) source: &'a dyn ExportSource,
+    pub(super) runtime: &'a Handle,
+}
+
 /// Goes through the handshake; `None` when the client left.
-pub(super) async fn negotiate<R, W>(
-    reader: &mut FrameReader<R>,
-    writer: &mut W,
-    exports: &dyn ExportSource,
+pub(super) fn negotiate<C: Channel>(
+    conversation: &mut Conversation<C>,
+    exports: Exports<'_>,
     limits: &Limits,
-) -> Result<Option<Negotiated>, NbdError>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
+) -> Result<Option<Negotiated>, NbdError> {
     let mut driver = Driver { machine: ServerHandshake::default(), exports, limits, found: None, out: Vec::new() };
-    write_all(writer, &mut [IoSlice::new(&driver.machine.greeting())]).await.map_err(failed)?;
-    let Some(flags) = reader.array().await.map_err(failed)? else { return Ok(None) };
+    conversation.send(&[&driver.machine.greeting()]).map_err(failed)?;
+    let Some(flags) = conversation.array().map_err(failed)? else { return Ok(None) };
     driver.machine.on_client_flags(u32::from_be_bytes(flags))?;
     for _ in 0..MAX_OPTIONS {
-        let Some(header) = reader.array::<OPTION_HEADER_BYTES>().await.map_err(failed)? else { return Ok(None) };
+        let Some(header) = conversation.array::<OPTION_HEADER_BYTES>().map_err(failed)? else { return Ok(None) };
         let header = OptionHeader::decode(&header)?;
         driver.out.clear();
-        let next = match read_option_data(reader, header).await? {
-            Some(data) => driver.on_option(header.option, &data).await?,
+        let next = match read_option_data(conversation, header)? {
+            Some(data) => driver.on_option(header.option, &data)?,
             None => {
                 let message = "this option is too long";
                 driver.machine.answer_refused(header.option, option_reply::ERR_TOO_BIG, message, &mut driver.out);
                 Next::Option
             }
         };
-        let sent = write_all(writer, &mut [IoSlice::new(&driver.out)]).await;
+        let sent = conversation.send(&[&driver.out]);
         match next {
             // A client that says goodbye need not wait for the answer.
             Next::Leave => return Ok(None),
@@ -59,20 +60,20 @@ where
 }
 
 /// The data of an option; `None` when it is too long, read past.
-async fn read_option_data<R>(reader: &mut FrameReader<R>, header: OptionHeader) -> Result<Option<Vec<u8>>, NbdError>
-where
-    R: AsyncRead + Unpin,
-{
+fn read_option_data<C: Channel>(
+    conversation: &mut Conversation<C>,
+    header: OptionHeader,
+) -> Result<Option<Vec<u8>>, NbdError> {
     if header.length > MAX_SKIPPED_OPTION_BYTES || (header.length > MAX_OPTION_BYTES && !has_reply(header.option)) {
         let (length, limit) = (header.length.into(), MAX_OPTION_BYTES.into());
         return Err(ProtocolError::TooLong { what: "an option", length, limit }.into());
     }
     if header.length > MAX_OPTION_BYTES {
-        reader.skip(header.length.into()).await.map_err(failed)?;
+        conversation.skip(header.length.into()).map_err(failed)?;
         return Ok(None);
     }
     let mut data = vec![0; usize::try_from(header.length).unwrap_or(0)];
-    reader.read_exact(&mut data).await.map_err(failed)?;
+    conversation.read_exact(&mut data).map_err(failed)?;
     Ok(Some(data))
 }
 
@@ -93,7 +94,7 @@ enum Next {
 
 struct Driver<'a> {
     machine: ServerHandshake,
-    exports: &'a dyn ExportSource,
+    exports: Exports<'a>,
     limits: &'a Limits,
     /// The export opened last: `SET_META_CONTEXT`, `INFO` and `GO` usually name the same one.
     found: Option<(String, OpenExport)>,
@@ -101,18 +102,18 @@ struct Driver<'a> {
 }
 
 impl Driver<'_> {
-    async fn on_option(&mut self, number: u32, data: &[u8]) -> Result<Next, NbdError> {
+    fn on_option(&mut self, number: u32, data: &[u8]) -> Result<Next, NbdError> {
         match self.machine.on_option(number, data, &mut self.out)? {
             Action::Continue => Ok(Next::Option),
             Action::Abort => Ok(Next::Leave),
             Action::List => {
-                let exports = self.exports.list().await;
+                let exports = self.exports.runtime.block_on(self.exports.source.list());
                 let listed = exports.iter().map(|export| (export.name.as_str(), export.description.as_str()));
                 self.machine.answer_list(listed, &mut self.out);
                 Ok(Next::Option)
             }
             Action::Describe(request) => {
-                if let Err(refused) = self.find(&request.name).await {
+                if let Err(refused) = self.find(&request.name) {
                     self.refuse(request.option(), &refused);
                     return Ok(Next::Option);
                 }
@@ -121,14 +122,14 @@ impl Driver<'_> {
                 Ok(if request.go { self.enter(info) } else { Next::Option })
             }
             Action::Meta(request) => {
-                match self.find(&request.name).await {
+                match self.find(&request.name) {
                     Ok(()) => self.machine.answer_meta(&request, &mut self.out),
                     Err(refused) => self.refuse(request.option(), &refused),
                 }
                 Ok(Next::Option)
             }
             Action::ExportName(name) => {
-                if self.find(&name).await.is_err() {
+                if self.find(&name).is_err() {
                     // This option has no way to say why.
                     return Ok(Next::Leave);
                 }
@@ -139,10 +140,10 @@ impl Driver<'_> {
         }
     }
 
-    async fn find(&mut self, name: &str) -> Result<(), OpenRefused> {
+    fn find(&mut self, name: &str) -> Result<(), OpenRefused> {
         if self.found.as_ref().is_none_or(|(found, _)| found != name) {
             self.found = None;
-            self.found = Some((name.to_owned(), self.exports.open(name).await?));
+            self.found = Some((name.to_owned(), self.exports.runtime.block_on(self.exports.source.open(name))?));
         }
         Ok(())
     }

@@ -1,16 +1,12 @@
-//! Replies as bytes, and their way out: as many as are ready go into one system call.
+//! Replies as bytes: collected while requests are at hand, and sent with as few system calls as possible.
 
 use std::borrow::Cow;
-use std::io::{self, IoSlice};
+use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 
 use block::Region;
-use tokio::io::AsyncWrite;
-use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::work::{Share, Workplace};
-use crate::frame::write_all;
+use crate::channel::{Channel, Conversation};
 use crate::proto::handshake::ReplyMode;
 use crate::proto::handshake::server::CONTEXT_ID;
 use crate::proto::transmission::{
@@ -18,8 +14,8 @@ use crate::proto::transmission::{
 };
 use crate::proto::wire::{Errno, chunk};
 
-/// Replies written together at most: bounded so that their shares are given back soon.
-const MAX_BATCH: usize = 32;
+/// Replies collected at most before they are sent, in bytes.
+const MAX_COLLECTED_BYTES: usize = 4096;
 
 /// A piece of what was read, counted from the buffer's start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,13 +38,8 @@ pub(super) enum Outcome {
         /// Words for people, where the reply has room for them.
         message: Cow<'static, str>,
     },
-    /// Bytes read.
-    Data {
-        /// All of them.
-        buffer: Vec<u8>,
-        /// In this order.
-        pieces: Vec<Piece>,
-    },
+    /// Bytes read, in this order; they are in the session's buffer until the replies are sent.
+    Data(Vec<Piece>),
     /// What is known about a range.
     Status(Vec<Region>),
 }
@@ -57,78 +48,51 @@ impl Outcome {
     pub(super) fn errno(&self) -> Option<Errno> {
         match self {
             Self::Failed { errno, .. } => Some(*errno),
-            Self::Done | Self::Data { .. } | Self::Status(_) => None,
+            Self::Done | Self::Data(_) | Self::Status(_) => None,
         }
     }
 }
 
-/// A reply that is ready.
-#[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) request: Request,
-    pub(super) outcome: Outcome,
-    /// What the request holds of the connection's budgets.
-    pub(super) share: Share,
-}
-
-/// A part of the outgoing bytes.
-enum Part {
-    /// Of the heads.
-    Head(Range<usize>),
-    /// Of the buffer of a reply.
-    Body(usize, Range<usize>),
-}
-
-/// Writes replies until all who could send one are gone, or the stream fails.
-pub(super) async fn write_replies<W>(
-    writer: &mut W,
-    mut replies: UnboundedReceiver<Reply>,
-    place: &Arc<Workplace>,
-) -> io::Result<()>
-where
-    W: AsyncWrite + Unpin,
-{
-    let mut batch = Vec::with_capacity(MAX_BATCH);
-    let mut encoder = Encoder { mode: place.mode, heads: Vec::new(), parts: Vec::new() };
-    while replies.recv_many(&mut batch, MAX_BATCH).await > 0 {
-        encoder.heads.clear();
-        encoder.parts.clear();
-        for (index, reply) in batch.iter().enumerate() {
-            encoder.encode(index, reply);
-        }
-        let mut slices: Vec<IoSlice<'_>> =
-            encoder.parts.iter().map(|part| slice(part, &encoder.heads, &batch)).collect();
-        write_all(writer, &mut slices).await?;
-        for Reply { outcome, share, .. } in batch.drain(..) {
-            if let Outcome::Data { buffer, .. } = outcome {
-                place.buffers.put(buffer);
-            }
-            drop(share);
-        }
-    }
-    Ok(())
-}
-
-fn slice<'a>(part: &Part, heads: &'a [u8], batch: &'a [Reply]) -> IoSlice<'a> {
-    match part {
-        Part::Head(range) => IoSlice::new(&heads[range.clone()]),
-        Part::Body(index, range) => match &batch[*index].outcome {
-            Outcome::Data { buffer, .. } => IoSlice::new(&buffer[range.clone()]),
-            Outcome::Done | Outcome::Failed { .. } | Outcome::Status(_) => IoSlice::new(&[]),
-        },
-    }
-}
-
-struct Encoder {
+/// Replies that are ready.
+pub(super) struct Replies {
     mode: ReplyMode,
     heads: Vec<u8>,
-    parts: Vec<Part>,
+    /// After how many bytes of the heads which part of the buffer comes.
+    bodies: Vec<(usize, Range<usize>)>,
 }
 
-impl Encoder {
-    fn encode(&mut self, index: usize, reply: &Reply) {
-        let request = &reply.request;
-        match &reply.outcome {
+impl Replies {
+    pub(super) fn new(mode: ReplyMode) -> Self {
+        Self { mode, heads: Vec::new(), bodies: Vec::new() }
+    }
+
+    /// Whether they should be sent before the next request is carried out.
+    pub(super) fn are_due(&self) -> bool {
+        !self.bodies.is_empty() || self.heads.len() >= MAX_COLLECTED_BYTES
+    }
+
+    /// Sends all of them; `buffer` holds what was read.
+    pub(super) fn send<C: Channel>(&mut self, conversation: &mut Conversation<C>, buffer: &[u8]) -> io::Result<()> {
+        if self.heads.is_empty() {
+            return Ok(());
+        }
+        let mut parts: Vec<&[u8]> = Vec::with_capacity(2 * self.bodies.len() + 1);
+        let mut at = 0;
+        for (after, body) in &self.bodies {
+            parts.push(&self.heads[at..*after]);
+            parts.push(&buffer[body.clone()]);
+            at = *after;
+        }
+        parts.push(&self.heads[at..]);
+        let sent = conversation.send(&parts);
+        self.heads.clear();
+        self.bodies.clear();
+        sent
+    }
+
+    /// Adds the reply to a request.
+    pub(super) fn push(&mut self, request: &Request, outcome: &Outcome) {
+        match outcome {
             Outcome::Done => self.end(request),
             Outcome::Failed { errno, message } => self.failed(request, *errno, message),
             Outcome::Status(regions) => {
@@ -136,11 +100,11 @@ impl Encoder {
                 let kind = if extended { chunk::BLOCK_STATUS_EXT } else { chunk::BLOCK_STATUS };
                 self.chunk(request, kind, &encode_status(CONTEXT_ID, regions, extended));
             }
-            Outcome::Data { .. } if self.mode == ReplyMode::Simple => {
-                self.head(|out| encode_simple(request.cookie, None, out));
-                self.body(index, 0..usize::try_from(request.length).unwrap_or(0));
+            Outcome::Data(_) if self.mode == ReplyMode::Simple => {
+                encode_simple(request.cookie, None, &mut self.heads);
+                self.body(0..usize::try_from(request.length).unwrap_or(0));
             }
-            Outcome::Data { pieces, .. } => self.pieces(index, request, pieces),
+            Outcome::Data(pieces) => self.pieces(request, pieces),
         }
     }
 
@@ -148,13 +112,13 @@ impl Encoder {
     fn end(&mut self, request: &Request) {
         match self.mode {
             ReplyMode::Extended => self.chunk(request, chunk::NONE, &[]),
-            ReplyMode::Simple | ReplyMode::Structured => self.head(|out| encode_simple(request.cookie, None, out)),
+            ReplyMode::Simple | ReplyMode::Structured => encode_simple(request.cookie, None, &mut self.heads),
         }
     }
 
     fn failed(&mut self, request: &Request, errno: Errno, message: &str) {
         match self.mode {
-            ReplyMode::Simple => self.head(|out| encode_simple(request.cookie, Some(errno), out)),
+            ReplyMode::Simple => encode_simple(request.cookie, Some(errno), &mut self.heads),
             // Only reads and block status have to be answered in chunks; for the rest words are worth some bytes.
             ReplyMode::Structured | ReplyMode::Extended => {
                 self.chunk(request, chunk::ERROR, &encode_error(errno, message));
@@ -162,7 +126,7 @@ impl Encoder {
         }
     }
 
-    fn pieces(&mut self, index: usize, request: &Request, pieces: &[Piece]) {
+    fn pieces(&mut self, request: &Request, pieces: &[Piece]) {
         let extended = self.mode == ReplyMode::Extended;
         let last = pieces.len().saturating_sub(1);
         for (number, piece) in pieces.iter().enumerate() {
@@ -176,16 +140,12 @@ impl Encoder {
             }
             let length = if kind == chunk::OFFSET_DATA { OFFSET_BYTES + range.len() as u64 } else { HOLE_BYTES };
             let Request { cookie, offset, .. } = *request;
-            let header = ChunkHeader { done: number == last, kind, cookie, offset, length };
-            self.head(|out| {
-                header.encode(extended, out);
-                out.extend_from_slice(&(offset + range.start as u64).to_be_bytes());
-                if kind == chunk::OFFSET_HOLE {
-                    out.extend_from_slice(&u32::try_from(range.len()).unwrap_or(u32::MAX).to_be_bytes());
-                }
-            });
-            if kind == chunk::OFFSET_DATA {
-                self.body(index, range.clone());
+            ChunkHeader { done: number == last, kind, cookie, offset, length }.encode(extended, &mut self.heads);
+            self.heads.extend_from_slice(&(offset + range.start as u64).to_be_bytes());
+            if kind == chunk::OFFSET_HOLE {
+                self.heads.extend_from_slice(&u32::try_from(range.len()).unwrap_or(u32::MAX).to_be_bytes());
+            } else {
+                self.body(range.clone());
             }
         }
     }
@@ -194,26 +154,13 @@ impl Encoder {
     fn chunk(&mut self, request: &Request, kind: u16, payload: &[u8]) {
         let Request { cookie, offset, .. } = *request;
         let header = ChunkHeader { done: true, kind, cookie, offset, length: payload.len() as u64 };
-        let extended = self.mode == ReplyMode::Extended;
-        self.head(|out| {
-            header.encode(extended, out);
-            out.extend_from_slice(payload);
-        });
+        header.encode(self.mode == ReplyMode::Extended, &mut self.heads);
+        self.heads.extend_from_slice(payload);
     }
 
-    fn head(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.heads.len();
-        write(&mut self.heads);
-        let end = self.heads.len();
-        match self.parts.last_mut() {
-            Some(Part::Head(range)) if range.end == start => range.end = end,
-            _ => self.parts.push(Part::Head(start..end)),
-        }
-    }
-
-    fn body(&mut self, index: usize, range: Range<usize>) {
+    fn body(&mut self, range: Range<usize>) {
         if !range.is_empty() {
-            self.parts.push(Part::Body(index, range));
+            self.bodies.push((self.heads.len(), range));
         }
     }
 }

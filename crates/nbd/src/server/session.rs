@@ -1,178 +1,289 @@
-//! The transmission phase of a server: requests in, work handed out, replies out, until the end.
+//! The transmission phase of a server: requests are carried out in order, on the thread that reads them.
 //!
-//! What a connection may hold at a time is bounded by two budgets: requests, and bytes of payloads.
+//! No request changes threads and no payload is copied: it goes to the device from where it was received, in pieces, so
+//! a connection holds the same memory whatever its requests ask for. Parallel work comes from several connections.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::Semaphore;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use block::region::push_merged;
+use block::zero::is_zero;
+use block::{BlockDevice, BlockError, Region};
+use model::Extent;
 use tokio_util::sync::CancellationToken;
 
-use super::buffers::Buffers;
 use super::negotiate::Negotiated;
-use super::reply::{Outcome, Reply, write_replies};
-use super::work::{Job, Share, Workplace};
-use super::{ServeOptions, SessionEnd};
+use super::reply::{Outcome, Piece, Replies};
+use super::{CommandRecord, ConnectionObserver, ServeOptions, SessionEnd};
+use crate::channel::{Channel, Conversation};
 use crate::error::NbdError;
-use crate::frame::FrameReader;
-use crate::proto::handshake::ExportInfo;
-use crate::proto::handshake::ReplyMode;
+use crate::limits::{MAX_STATUS_REGIONS, PIECE_BYTES};
+use crate::proto::handshake::{ExportInfo, ReplyMode};
 use crate::proto::transmission::{Request, admit};
-use crate::proto::wire::{Command, Errno};
+use crate::proto::wire::{Command, Errno, command_flag};
+
+/// Granularity of the search for zeroes in what is read, in bytes; shorter reads are sent as they are.
+const HOLE_UNIT_BYTES: usize = 64 * 1024;
+/// Pieces of a payload end at multiples of this many bytes, so that no page of the device is written in two halves.
+const PAGE_BYTES: u64 = 4096;
+/// Longest buffer for reads that is kept, in bytes: rare long requests must not hold memory for good.
+const KEPT_BUFFER_BYTES: usize = 2 << 20;
+/// Longest region in 32 bits that is a multiple of every block size, in bytes.
+const LONGEST_COMPACT_REGION_BYTES: u64 = (1 << 32) - (1 << 16);
+/// Reads announced to the device ahead of their turn.
+const MAX_ANNOUNCED_READS: usize = 16;
 
 /// Serves an export until the client leaves or the shutdown is asked for.
-pub(super) async fn run<R, W>(
-    reader: FrameReader<R>,
-    mut writer: W,
+pub(super) fn run<C: Channel>(
+    conversation: Conversation<C>,
     negotiated: Negotiated,
     options: &ServeOptions,
-) -> Result<SessionEnd, NbdError>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
-    let limits = &options.limits;
+) -> Result<SessionEnd, NbdError> {
     let Negotiated { export, info, agreed, .. } = negotiated;
-    let buffers = Buffers::new(limits.bytes_in_flight);
-    let observer = Arc::clone(&options.observer);
-    let place = Arc::new(Workplace::new(export.device, agreed.mode, observer, buffers, limits.workers));
-    let (replies, ready) = unbounded_channel();
-    let mut intake = Intake {
-        reader,
+    let mut session = Session {
+        conversation,
         info,
         mode: agreed.mode,
         base_allocation: agreed.base_allocation,
-        place: Arc::clone(&place),
-        replies,
-        max_requests: limits.requests_in_flight.max(1),
-        max_bytes: limits.bytes_in_flight.max(1),
-        requests: Arc::new(Semaphore::new(limits.requests_in_flight.max(1) as usize)),
-        bytes: Arc::new(Semaphore::new(limits.bytes_in_flight.max(1) as usize)),
+        device: export.device,
+        observer: Arc::clone(&options.observer),
         shutdown: options.shutdown.clone(),
+        replies: Replies::new(agreed.mode),
+        buffer: Vec::new(),
+        announced: 0,
     };
-    let stream_failed = CancellationToken::new();
-    let input_over = CancellationToken::new();
-    let output = async {
-        let written = write_replies(&mut writer, ready, &place).await;
-        if written.is_err() {
-            stream_failed.cancel();
-        }
-        written
-    };
-    let input = async {
-        let ended = tokio::select! {
-            biased;
-            () = stream_failed.cancelled() => Ok(SessionEnd::EndOfStream),
-            ended = intake.accept_all() => ended,
-        };
-        // The last sender besides the workers' goes: the output ends with the last reply.
-        drop(intake);
-        input_over.cancel();
-        ended
-    };
-    let overdue = async {
-        tokio::select! {
-            () = options.shutdown.cancelled() => {}
-            () = input_over.cancelled() => {}
-        }
-        tokio::time::sleep(limits.drain_timeout).await;
-    };
-    let ended = tokio::select! {
-        (ended, written) = async { tokio::join!(input, output) } => {
-            // A stream that broke under a reply explains the end better than what was read last.
-            written.map_err(|source| NbdError::Stream { source }).and(ended)
-        }
-        // A client that does not read its replies, or a device that hangs, must not hold the connection for ever.
-        () = overdue => Err(NbdError::Stream { source: std::io::ErrorKind::TimedOut.into() }),
-    };
-    // The other side may be gone already.
-    let _ = writer.shutdown().await;
-    ended
+    let ended = session.serve();
+    // What was carried out is answered, however the session ends.
+    let answered = session.send_replies();
+    session.conversation.channel.finish();
+    // A stream that broke under a reply explains the end better than what was read last.
+    answered.and(ended)
 }
 
-/// Reads requests and hands them out.
-struct Intake<R> {
-    reader: FrameReader<R>,
+struct Session<C> {
+    conversation: Conversation<C>,
     info: ExportInfo,
     mode: ReplyMode,
     base_allocation: bool,
-    place: Arc<Workplace>,
-    replies: UnboundedSender<Reply>,
-    max_requests: u32,
-    max_bytes: u32,
-    requests: Arc<Semaphore>,
-    bytes: Arc<Semaphore>,
+    device: Arc<dyn BlockDevice>,
+    observer: Arc<dyn ConnectionObserver>,
     shutdown: CancellationToken,
+    replies: Replies,
+    /// What reads bring.
+    buffer: Vec<u8>,
+    /// Following reads the device was told of already.
+    announced: usize,
 }
 
-impl<R: AsyncRead + Unpin> Intake<R> {
-    async fn accept_all(&mut self) -> Result<SessionEnd, NbdError> {
-        let stream_failed = |source| NbdError::Stream { source };
-        let header_bytes = Request::header_bytes(self.mode);
-        let mut draining = false;
+impl<C: Channel> Session<C> {
+    fn serve(&mut self) -> Result<SessionEnd, NbdError> {
+        let head_bytes = Request::header_bytes(self.mode);
         loop {
-            // Once a shutdown is asked for, the loop ends when nothing is under way; until then requests are still
-            // read, so that the client learns why they are not carried out.
-            let arrived = tokio::select! {
-                biased;
-                () = self.shutdown.cancelled(), if !draining => {
-                    draining = true;
-                    continue;
-                }
-                _all = self.requests.acquire_many(self.max_requests), if draining => return Ok(SessionEnd::ShutDown),
-                arrived = self.reader.wait_for(header_bytes) => arrived.map_err(stream_failed)?,
-            };
-            if !arrived {
-                return Ok(SessionEnd::EndOfStream);
+            match self.wait_for(head_bytes) {
+                Ok(true) => {}
+                Ok(false) if self.shutdown.is_cancelled() => return Ok(SessionEnd::ShutDown),
+                Ok(false) => return Ok(SessionEnd::EndOfStream),
+                Err(NbdError::Stream { .. }) if self.shutdown.is_cancelled() => return Ok(SessionEnd::ShutDown),
+                Err(error) => return Err(error),
             }
-            let request = Request::decode(self.reader.take(header_bytes), self.mode)?;
+            let request = Request::decode(self.conversation.take(head_bytes), self.mode)?;
             if request.command == Command::Disconnect {
                 return Ok(SessionEnd::Disconnected);
             }
-            self.accept(request, draining).await?;
+            match self.answer(&request) {
+                // The rest of its payload will not come any more.
+                Err(NbdError::Stream { .. }) if self.shutdown.is_cancelled() => return Ok(SessionEnd::ShutDown),
+                answered => answered?,
+            }
+            if self.replies.are_due() {
+                self.send_replies()?;
+            }
         }
     }
 
-    async fn accept(&mut self, request: Request, draining: bool) -> Result<(), NbdError> {
+    /// Waits for bytes; nobody waits for a reply meanwhile. `false` when there will be none.
+    fn wait_for(&mut self, length: usize) -> Result<bool, NbdError> {
+        if self.conversation.arrived().len() >= length {
+            return Ok(true);
+        }
+        self.send_replies()?;
+        if self.shutdown.is_cancelled() {
+            return Ok(false);
+        }
+        self.conversation.wait_for(length).map_err(|source| NbdError::Stream { source })
+    }
+
+    fn send_replies(&mut self) -> Result<(), NbdError> {
+        let sent = self.replies.send(&mut self.conversation, &self.buffer);
+        self.buffer.truncate(KEPT_BUFFER_BYTES);
+        self.buffer.shrink_to(KEPT_BUFFER_BYTES);
+        sent.map_err(|source| NbdError::Stream { source })
+    }
+
+    fn answer(&mut self, request: &Request) -> Result<(), NbdError> {
         let arrived = Instant::now();
         let payload_bytes = request.payload_bytes(self.mode, self.info.block_sizes.maximum)?;
-        let verdict = admit(&request, &self.info, self.mode, self.base_allocation);
-        let refused = match verdict {
-            Ok(()) if draining => Some((Errno::Shutdown, "the server is shutting down")),
-            Ok(()) => None,
-            Err(refusal) => Some((refusal.errno, refusal.message)),
+        let outcome = match admit(request, &self.info, self.mode, self.base_allocation) {
+            Ok(()) => self.carry_out(request)?,
+            Err(refusal) => {
+                self.send_replies()?;
+                let skipped = self.conversation.skip(payload_bytes.into());
+                skipped.map_err(|source| NbdError::Stream { source })?;
+                Outcome::Failed { errno: refusal.errno, message: refusal.message.into() }
+            }
         };
-        if let Some((errno, message)) = refused {
-            self.reader.skip(payload_bytes.into()).await.map_err(|source| NbdError::Stream { source })?;
-            let share = self.share(0).await?;
-            self.place.observe(&request, Some(errno), arrived);
-            let outcome = Outcome::Failed { errno, message: message.into() };
-            let _ = self.replies.send(Reply { request, outcome, share });
-            return Ok(());
-        }
-        let held = if request.command == Command::Read { request.length } else { payload_bytes.into() };
-        let share = self.share(held).await?;
-        let mut payload = Vec::new();
-        if payload_bytes > 0 {
-            payload = self.place.buffers.get(payload_bytes as usize);
-            self.reader.read_exact(&mut payload).await.map_err(|source| NbdError::Stream { source })?;
-        }
-        self.place.submit(Job { request, payload, share, arrived }, &self.replies);
+        self.announced = self.announced.saturating_sub(1);
+        self.replies.push(request, &outcome);
+        let Request { command, offset, length, .. } = *request;
+        let record = CommandRecord { command, offset, length, error: outcome.errno(), duration: arrived.elapsed() };
+        self.observer.command_done(&record);
         Ok(())
     }
 
-    /// Waits until the budgets have room for a request that holds this many bytes.
-    async fn share(&self, held_bytes: u64) -> Result<Share, NbdError> {
-        // The semaphores are never closed.
-        let closed = |_closed| NbdError::Closed;
-        let request = Arc::clone(&self.requests).acquire_owned().await.map_err(closed)?;
-        let wanted = u32::try_from(held_bytes).unwrap_or(u32::MAX).min(self.max_bytes);
-        let bytes = match wanted {
-            0 => None,
-            wanted => Some(Arc::clone(&self.bytes).acquire_many_owned(wanted).await.map_err(closed)?),
+    /// What the device did, as an outcome; only a broken stream is an error.
+    fn carry_out(&mut self, request: &Request) -> Result<Outcome, NbdError> {
+        let done = if request.command == Command::Write {
+            self.write(request)?.map(|()| Outcome::Done)
+        } else {
+            self.effect(request)
         };
-        Ok(Share { _request: request, _bytes: bytes })
+        let done = done.and_then(|outcome| {
+            if request.command.changes_content() && request.has(command_flag::FUA) {
+                self.device.flush()?;
+            }
+            Ok(outcome)
+        });
+        Ok(done.unwrap_or_else(|error| {
+            tracing::warn!(
+                command = request.command.name(),
+                offset = request.offset,
+                length = request.length,
+                error = &error as &dyn std::error::Error,
+                "a request failed on the device"
+            );
+            Outcome::Failed { errno: errno_of(&error), message: error.to_string().into() }
+        }))
+    }
+
+    /// Moves a payload to the device as it comes. After an error of the device the rest is read past.
+    fn write(&mut self, request: &Request) -> Result<Result<(), BlockError>, NbdError> {
+        let mut written = Ok(());
+        let (mut at, end) = (request.offset, request.offset + request.length);
+        while at < end {
+            let longest = PIECE_BYTES - usize::try_from(at % PAGE_BYTES).unwrap_or(0);
+            let length = usize::try_from(end - at).unwrap_or(usize::MAX).min(longest);
+            if !self.wait_for(length)? {
+                return Err(NbdError::Stream { source: std::io::ErrorKind::UnexpectedEof.into() });
+            }
+            let piece = self.conversation.take(length);
+            if written.is_ok() {
+                written = self.device.write_at(piece, at);
+            }
+            at += length as u64;
+        }
+        Ok(written)
+    }
+
+    /// Carries out a request without a payload.
+    fn effect(&mut self, request: &Request) -> Result<Outcome, BlockError> {
+        let extent = Extent::new(request.offset, request.length);
+        match request.command {
+            Command::Read => return self.read(request),
+            Command::BlockStatus => return self.status(request, extent),
+            Command::WriteZeroes => {
+                let may_punch_holes = !request.has(command_flag::NO_HOLE);
+                if !request.has(command_flag::FAST_ZERO) {
+                    self.device.write_zeroes(extent, may_punch_holes)?;
+                } else if !self.device.try_write_zeroes_fast(extent, may_punch_holes)? {
+                    let message = "zeroes would have to be written one by one".into();
+                    return Ok(Outcome::Failed { errno: Errno::NotSupported, message });
+                }
+            }
+            Command::Trim => self.device.trim(extent)?,
+            Command::Flush => self.device.flush()?,
+            Command::Write | Command::Disconnect | Command::Cache | Command::Unknown(_) => {}
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn read(&mut self, request: &Request) -> Result<Outcome, BlockError> {
+        self.announce_reads();
+        let length = usize::try_from(request.length).unwrap_or(0);
+        self.buffer.resize(length, 0);
+        self.device.read_at(&mut self.buffer, request.offset)?;
+        let whole = self.mode == ReplyMode::Simple || request.has(command_flag::DF);
+        Ok(Outcome::Data(if whole { vec![Piece::Data(0..length)] } else { pieces_of(&self.buffer) }))
+    }
+
+    /// Tells the device of the reads that have arrived behind this one, so that the medium works on all of them.
+    fn announce_reads(&mut self) {
+        if self.announced > 0 {
+            return;
+        }
+        for head in self.conversation.arrived().chunks_exact(Request::header_bytes(self.mode)).take(MAX_ANNOUNCED_READS)
+        {
+            match Request::decode(head, self.mode) {
+                Ok(next) if next.command == Command::Read => {
+                    self.device.will_read(Extent::new(next.offset, next.length.min(self.info.size_bytes)));
+                    self.announced += 1;
+                }
+                // What follows a payload is not looked for.
+                _ => return,
+            }
+        }
+    }
+
+    fn status(&self, request: &Request, extent: Extent) -> Result<Outcome, BlockError> {
+        let one = request.has(command_flag::REQ_ONE);
+        let mapped = self.device.map_front(extent, if one { 1 } else { MAX_STATUS_REGIONS })?;
+        let longest = if self.mode == ReplyMode::Extended { u64::MAX } else { LONGEST_COMPACT_REGION_BYTES };
+        let mut regions: Vec<Region> = Vec::with_capacity(mapped.len());
+        for region in mapped {
+            // A region too long for its field ends the answer: the client asks on from there.
+            let length = region.extent.length.min(longest);
+            push_merged(&mut regions, Region::new(region.extent.offset, length, region.state));
+            if length < region.extent.length {
+                break;
+            }
+        }
+        if regions.is_empty() {
+            // An answer holds at least one region, also for a request without length.
+            let failed = Outcome::Failed { errno: Errno::Invalid, message: "nothing was asked for".into() };
+            return Ok(failed);
+        }
+        Ok(Outcome::Status(regions))
+    }
+}
+
+/// Cuts what was read into data and runs of zeroes, which need not be sent.
+fn pieces_of(buffer: &[u8]) -> Vec<Piece> {
+    if buffer.len() < HOLE_UNIT_BYTES {
+        return vec![Piece::Data(0..buffer.len())];
+    }
+    let mut pieces: Vec<Piece> = Vec::new();
+    let mut at = 0;
+    for unit in buffer.chunks(HOLE_UNIT_BYTES) {
+        let end = at + unit.len();
+        match (is_zero(unit), pieces.last_mut()) {
+            (true, Some(Piece::Hole(range))) | (false, Some(Piece::Data(range))) => range.end = end,
+            (true, _) => pieces.push(Piece::Hole(at..end)),
+            (false, _) => pieces.push(Piece::Data(at..end)),
+        }
+        at = end;
+    }
+    pieces
+}
+
+fn errno_of(error: &BlockError) -> Errno {
+    match error {
+        BlockError::Full { .. } => Errno::NoSpace,
+        BlockError::ReadOnly => Errno::NotPermitted,
+        BlockError::OutOfRange { .. } | BlockError::LeafOrder { .. } => Errno::Invalid,
+        BlockError::Open { .. }
+        | BlockError::NotADevice { .. }
+        | BlockError::Read { .. }
+        | BlockError::Write { .. }
+        | BlockError::Flush { .. }
+        | BlockError::Map { .. } => Errno::Io,
     }
 }

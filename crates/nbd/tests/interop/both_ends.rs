@@ -9,7 +9,7 @@ use nbd::client::{Client, ClientOptions, Wishes, list_exports};
 use nbd::proto::handshake::ReplyMode;
 use nbd::server::{Command, CommandRecord, ConnectionObserver, Errno, ServeOptions, serve_connection};
 
-use crate::harness::{Exports, Served, content};
+use crate::harness::{pair, Exports, Served, content};
 
 const SIZE_BYTES: u64 = 40 * (1 << 20) + 777;
 
@@ -92,9 +92,9 @@ async fn every_form_of_reply_carries_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_stream_will_do() {
+async fn a_goodbye_ends_the_session() {
     let (device, exports) = Exports::memory(SIZE_BYTES);
-    let (ours, theirs) = tokio::io::duplex(8192);
+    let (ours, theirs) = pair();
     let serving = tokio::spawn(serve_connection(theirs, Arc::new(exports), ServeOptions::default()));
     let client = Client::over(ours, "", &ClientOptions::default()).await.unwrap();
     works(&client, device.as_ref()).await;

@@ -9,7 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use block::{BlockDevice, MemoryDevice};
 use nbd::NbdUri;
-use nbd::server::{ExportListing, ExportSource, OpenExport, OpenRefused, ServeOptions, serve_halves};
+use nbd::channel;
+use nbd::server::{ExportListing, ExportSource, OpenExport, OpenRefused, ServeOptions, serve_connection};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::process::{Child, Command};
@@ -74,8 +75,8 @@ impl Served {
         let exports: Arc<dyn ExportSource> = Arc::new(exports);
         let accepting = tokio::spawn(async move {
             loop {
-                let (reader, writer) = listener.accept().await.unwrap().0.into_split();
-                tokio::spawn(serve_halves(reader, writer, Arc::clone(&exports), options.clone()));
+                let channel = channel::unix(listener.accept().await.unwrap().0).unwrap();
+                tokio::spawn(serve_connection(channel, Arc::clone(&exports), options.clone()));
             }
         });
         Self { uri: NbdUri::unix(&path, ""), folder, accepting }
@@ -87,10 +88,8 @@ impl Served {
         let (exports, options): (Arc<dyn ExportSource>, _) = (Arc::new(exports), ServeOptions::default());
         let accepting = tokio::spawn(async move {
             loop {
-                let (stream, _peer) = listener.accept().await.unwrap();
-                stream.set_nodelay(true).unwrap();
-                let (reader, writer) = stream.into_split();
-                tokio::spawn(serve_halves(reader, writer, Arc::clone(&exports), options.clone()));
+                let channel = channel::tcp(listener.accept().await.unwrap().0).unwrap();
+                tokio::spawn(serve_connection(channel, Arc::clone(&exports), options.clone()));
             }
         });
         Self { uri, folder: tempfile::tempdir().unwrap(), accepting }
@@ -118,6 +117,12 @@ impl Drop for Served {
     fn drop(&mut self) {
         self.accepting.abort();
     }
+}
+
+/// Both ends of a connection: a stream for tasks and a channel for a thread.
+pub fn pair() -> (UnixStream, std::os::unix::net::UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    (ours, channel::unix(theirs).unwrap())
 }
 
 /// What a program said.

@@ -22,7 +22,7 @@ use crate::certificate::{is_valid_at, parse};
 use crate::error::TunnelError;
 use crate::identity::AgentIdentity;
 use crate::pairing::CaPrefix;
-use crate::route::{ALPN_HTTP1, ALPN_HTTP2};
+use crate::route::{ALPN_HTTP1, ALPN_HTTP2, ALPN_NBD};
 
 /// How a client knows the hub's CA.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +78,8 @@ pub(crate) fn agent_config(identity: &AgentIdentity, alpn: &[u8]) -> Result<Clie
         .with_client_auth_cert(vec![identity.certificate().clone()], identity.key_der().into())
         .map_err(|e| failed(DOING)(e.into()))?;
     config.alpn_protocols = vec![alpn.to_vec()];
+    // The data plane seals its own records; see `channel`.
+    config.enable_secret_extraction = alpn == ALPN_NBD;
     config.resumption = Resumption::disabled();
     Ok(config)
 }

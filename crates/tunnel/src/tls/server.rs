@@ -131,6 +131,8 @@ fn for_agents(ca: &HubCa, leaf: &ServerLeaf, alpn: &[u8]) -> Result<ServerConfig
         .with_single_cert(chain(ca, leaf), leaf.key().into())
         .map_err(|e| failed(DOING)(e.into()))?;
     config.alpn_protocols = vec![alpn.to_vec()];
+    // The data plane seals its own records; see `channel`.
+    config.enable_secret_extraction = alpn == ALPN_NBD;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)

@@ -9,9 +9,9 @@ use axum::{Json, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use model::Secret;
+use nbd::channel::Channel;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use tokio::io::AsyncWriteExt;
 use tunnel::identity::AGENT_VALIDITY;
 use tunnel::{
     AgentIdentity, AgentKey, Challenge, Dialer, HubCa, HubTrust, PairingCode, PairingRecord, Route, TunnelError, csr,
@@ -111,13 +111,13 @@ async fn an_agent_enrols_with_a_typed_code_and_gets_in() {
 
     let dialer = Dialer::new(hub.hub_address(), &identity).unwrap();
     let serve = async {
-        let mut accepted = hub.next().await;
-        accepted.stream.write_all(b"NBDMAGIC").await.unwrap();
+        let mut accepted = hub.next_nbd().await;
+        accepted.channel.send(&[b"NBDMAGIC"]).unwrap();
         accepted
     };
     let (dialled, accepted) = soon("the dial", async { tokio::join!(dialer.dial_nbd(), serve) }).await;
     dialled.unwrap();
-    assert_eq!(accepted.route, Route::Nbd(identity.facts().clone()));
+    assert_eq!(accepted.peer, *identity.facts());
 }
 
 #[tokio::test]

@@ -2,9 +2,8 @@
 
 use std::process::{Output, Stdio};
 
-use tokio::io::AsyncWriteExt;
+use nbd::channel::Channel;
 use tokio::process::Command;
-use tunnel::Route;
 
 use crate::support::{Hub, soon};
 
@@ -64,14 +63,14 @@ async fn an_agent_made_of_openssl_gets_in() {
         .await
     };
     let serve = async {
-        let mut accepted = hub.next().await;
-        accepted.stream.write_all(b"NBDMAGIC from the hub\n").await.unwrap();
-        accepted.stream.shutdown().await.unwrap();
-        accepted.route
+        let mut accepted = hub.next_nbd().await;
+        accepted.channel.send(&[b"NBDMAGIC from the hub\n"]).unwrap();
+        accepted.channel.finish();
+        accepted.peer
     };
-    let (output, route) = tokio::join!(client, serve);
+    let (output, peer) = tokio::join!(client, serve);
     let said = text(&output);
-    assert_eq!(route, Route::Nbd(agent.identity.facts().clone()));
+    assert_eq!(peer, *agent.identity.facts());
     for expected in ["NBDMAGIC from the hub", "ALPN protocol: nbd", "Verification: OK", "TLS_AES_256_GCM_SHA384"] {
         assert!(said.contains(expected), "no {expected} in {said}");
     }

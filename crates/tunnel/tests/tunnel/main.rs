@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod control;
+mod data_plane;
 #[cfg(test)]
 mod enrolment;
 #[cfg(test)]

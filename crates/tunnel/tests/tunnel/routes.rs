@@ -12,42 +12,30 @@ use tunnel::{AcceptLimits, Acceptor, Refusal, Route, TunnelError, refusal};
 use crate::support::{Hub, connect, key_and_certificate, plain_client, soon, tls_error};
 
 #[tokio::test]
-async fn an_agent_gets_in_by_both_of_its_routes_and_is_known() {
+async fn an_agent_gets_in_by_its_control_route_and_is_known() {
     let mut hub = Hub::start().await;
     let agent = hub.enrol("e-1");
     let dialer = hub.dialer(&agent);
-    for control in [false, true] {
-        let dial = async {
-            match control {
-                true => dialer.dial_control().await,
-                false => dialer.dial_nbd().await,
-            }
-        };
-        let serve = async {
-            let mut accepted = hub.next().await;
-            accepted.stream.write_all(b"NBDMAGIC and more").await.unwrap();
-            accepted.stream.flush().await.unwrap();
-            accepted
-        };
-        let (stream, mut accepted) = soon("the dial", async { tokio::join!(dial, serve) }).await;
-        let mut stream = stream.unwrap();
-        let identity = match accepted.route {
-            Route::Nbd(identity) if !control => identity,
-            Route::AgentControl(identity) if control => identity,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(&identity, agent.identity.facts());
-        assert_eq!(identity.enrollment_id, "e-1");
-        assert_eq!(identity.fingerprint, agent.identity.key().public_key().fingerprint());
-        assert_eq!(accepted.remote, stream.get_ref().0.local_addr().unwrap());
-        let mut greeting = [0; 17];
-        stream.read_exact(&mut greeting).await.unwrap();
-        assert_eq!(&greeting, b"NBDMAGIC and more");
-        stream.write_all(b"back").await.unwrap();
-        let mut back = [0; 4];
-        accepted.stream.read_exact(&mut back).await.unwrap();
-        assert_eq!(&back, b"back");
-    }
+    let serve = async {
+        let mut accepted = hub.next().await;
+        accepted.stream.write_all(b"PRI and more").await.unwrap();
+        accepted.stream.flush().await.unwrap();
+        accepted
+    };
+    let (stream, mut accepted) = soon("the dial", async { tokio::join!(dialer.dial_control(), serve) }).await;
+    let mut stream = stream.unwrap();
+    let Route::AgentControl(identity) = accepted.route else { panic!("{:?}", accepted.route) };
+    assert_eq!(&identity, agent.identity.facts());
+    assert_eq!(identity.enrollment_id, "e-1");
+    assert_eq!(identity.fingerprint, agent.identity.key().public_key().fingerprint());
+    assert_eq!(accepted.remote, stream.get_ref().0.local_addr().unwrap());
+    let mut greeting = [0; 12];
+    stream.read_exact(&mut greeting).await.unwrap();
+    assert_eq!(&greeting, b"PRI and more");
+    stream.write_all(b"back").await.unwrap();
+    let mut back = [0; 4];
+    accepted.stream.read_exact(&mut back).await.unwrap();
+    assert_eq!(&back, b"back");
 }
 
 /// The protocols a client offers, and the one that must be agreed on.
@@ -122,15 +110,15 @@ async fn a_refused_agent_hears_why() {
     let agent = hub.enrol("e-1");
     let dialer = hub.dialer(&agent);
     for reason in [Refusal::Unknown, Refusal::NotApproved, Refusal::Revoked, Refusal::Busy] {
+        let refuse = async { refusal::refuse_channel(hub.next_nbd().await.channel, reason).await };
+        let (for_data, ()) = soon("the refusal", async { tokio::join!(dialer.dial_nbd(), refuse) }).await;
         let refuse = async { refusal::refuse(hub.next().await.stream, reason).await };
-        let (dialled, ()) = soon("the refusal", async { tokio::join!(dialer.dial_nbd(), refuse) }).await;
-        match dialled.unwrap_err() {
-            error @ TunnelError::Refused { .. } => {
-                assert!(error.to_string().contains(&reason.to_string()));
-                assert_eq!(error.kind(), reason.kind());
-                assert_eq!(error.remedy(), Some(reason.remedy()));
-            }
-            other => panic!("{other}"),
+        let (for_control, ()) = soon("the refusal", async { tokio::join!(dialer.dial_control(), refuse) }).await;
+        for error in [for_data.unwrap_err(), for_control.unwrap_err()] {
+            assert!(matches!(error, TunnelError::Refused { .. }), "{error}");
+            assert!(error.to_string().contains(&reason.to_string()));
+            assert_eq!(error.kind(), reason.kind());
+            assert_eq!(error.remedy(), Some(reason.remedy()));
         }
     }
     let close = async { drop(hub.next().await) };

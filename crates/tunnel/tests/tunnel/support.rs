@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tunnel::identity::AGENT_VALIDITY;
 use tunnel::{
-    AcceptLimits, Accepted, Acceptor, AgentIdentity, AgentKey, CaPrefix, Dialer, HubAddress, HubIdentity,
+    AcceptLimits, Accepted, AcceptedNbd, Acceptor, Incoming, AgentIdentity, AgentKey, CaPrefix, Dialer, HubAddress, HubIdentity,
     PairingRecord, ServerTls, csr, issue_agent_certificate,
 };
 
@@ -33,7 +33,7 @@ pub(crate) struct Hub {
     pub(crate) identity: HubIdentity,
     pub(crate) tls: Arc<ServerTls>,
     pub(crate) address: SocketAddr,
-    accepted: mpsc::Receiver<Accepted>,
+    accepted: mpsc::Receiver<Incoming>,
     shutdown: CancellationToken,
 }
 
@@ -69,8 +69,20 @@ impl Hub {
         Self { folder, identity, tls, address, accepted, shutdown }
     }
 
+    /// The next connection, which is none of the data plane.
     pub(crate) async fn next(&mut self) -> Accepted {
-        soon("an accepted connection", self.accepted.recv()).await.unwrap()
+        match soon("an accepted connection", self.accepted.recv()).await.unwrap() {
+            Incoming::Stream(accepted) => accepted,
+            Incoming::Nbd(accepted) => panic!("{accepted:?}"),
+        }
+    }
+
+    /// The next connection, which is one of the data plane.
+    pub(crate) async fn next_nbd(&mut self) -> AcceptedNbd {
+        match soon("an accepted connection", self.accepted.recv()).await.unwrap() {
+            Incoming::Nbd(accepted) => accepted,
+            Incoming::Stream(accepted) => panic!("{accepted:?}"),
+        }
     }
 
     pub(crate) fn hub_address(&self) -> HubAddress {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use api::vma::{RunDisk, RunPhase};
+use api::vma::{RunDisk, RunPhase, SyncMode};
 use futures::future::try_join_all;
 use model::Extent;
 use model::id::VM_SNAPSHOT_PREFIX;
@@ -15,13 +15,15 @@ use mover::digest_file::DigestFile;
 use mover::plan::plan;
 use mover::target::Target;
 use mover::{DiskCopy, MoverError};
-use nbd::client::{Client, ClientOptions};
+use mover::reader::Source;
+use nbd::Lane;
+use nbd::client::Wishes;
 use vsphere::{ChangesSince, MoRef, VimSession, VirtualDisk, VirtualMachine};
 
 use super::disk::DiskState;
 use super::run::Run;
 use super::session::RunSession;
-use super::source::open_reader;
+use super::source::open_source;
 use crate::error::VmaError;
 use crate::vcenter;
 
@@ -108,9 +110,9 @@ async fn open_copy(
 ) -> Result<Arc<DiskCopy>, VmaError> {
     let failed = |source| VmaError::Copy { disk_id: wanted.disk_id.clone(), source };
     let target = open_target(run, wanted).await?;
-    let reader = open_reader(run, frozen, disk, wanted).await?;
-    if reader.capacity_bytes() < wanted.capacity_bytes {
-        let found_bytes = reader.capacity_bytes();
+    let source = open_source(run, frozen, disk, wanted).await?;
+    if source.capacity_bytes() < wanted.capacity_bytes {
+        let found_bytes = source.capacity_bytes();
         return Err(failed(MoverError::SourceSize { capacity_bytes: wanted.capacity_bytes, found_bytes }));
     }
     let (decision, extents) = changed(frozen, disk, wanted).await;
@@ -121,8 +123,20 @@ async fn open_copy(
     let path = run.digest_path(&wanted.disk_id);
     let digests = DigestFile::create(&path).map_err(failed)?;
     let (mode, progress) = (decision.mode, state.progress());
+    let extents = match extents {
+        None if mode == SyncMode::Full => allocated(&source, wanted).await?,
+        known => known,
+    };
     let plan = plan(mode, wanted.capacity_bytes, extents);
-    Ok(Arc::new(DiskCopy { reader, target, plan, mode, digests, progress }))
+    Ok(Arc::new(DiskCopy { source, target, plan, mode, digests: Some(digests), progress }))
+}
+
+/// Holes of a local source need not be read.
+async fn allocated(source: &Source, wanted: &RunDisk) -> Result<Option<Vec<Extent>>, VmaError> {
+    let failed = |source| VmaError::Copy { disk_id: wanted.disk_id.clone(), source };
+    let (source, capacity_bytes) = (source.clone(), wanted.capacity_bytes);
+    let asked = tokio::task::spawn_blocking(move || source.allocated(capacity_bytes)).await;
+    asked.map_err(|source| failed(MoverError::Worker { source }))?.map_err(failed)
 }
 
 /// The disks the hub wants, in its order: found by key and proven by uuid and size, never by a place in a list.
@@ -174,9 +188,9 @@ async fn changed(frozen: &FrozenVm<'_>, disk: &VirtualDisk, wanted: &RunDisk) ->
 async fn open_target(run: &Run, wanted: &RunDisk) -> Result<Target, VmaError> {
     let failed = |source| VmaError::Copy { disk_id: wanted.disk_id.clone(), source };
     let open = async || {
-        let stream = run.surroundings().dialer.dial_nbd().await?;
-        let client = Client::over(stream, &wanted.export_name, &ClientOptions::default()).await;
-        client.map_err(|source| failed(MoverError::OpenTarget { export: wanted.export_name.clone(), source }))
+        let channel = Box::new(run.surroundings().dialer.dial_nbd().await?);
+        let lane = Lane::open(channel, &wanted.export_name, Wishes::default()).await;
+        lane.map_err(|source| failed(MoverError::OpenTarget { export: wanted.export_name.clone(), source }))
     };
     let first = open().await?;
     let made_for = api::gateway::export_description(&wanted.disk_uuid);
@@ -184,9 +198,9 @@ async fn open_target(run: &Run, wanted: &RunDisk) -> Result<Target, VmaError> {
         return Err(VmaError::OtherExport { export: wanted.export_name.clone(), disk_id: wanted.disk_id.clone() });
     }
     let connections = if first.can_multi_conn() { run.request().connections_per_disk } else { 1 };
-    let mut clients = vec![first];
+    let mut lanes = vec![first];
     for _ in 1..connections {
-        clients.push(open().await?);
+        lanes.push(open().await?);
     }
-    Target::new(clients, &wanted.export_name, wanted.capacity_bytes).map_err(failed)
+    Target::new(lanes, &wanted.export_name, wanted.capacity_bytes).map_err(failed)
 }

@@ -1,10 +1,9 @@
 //! Opens the reader the hub chose for a disk. What names a program or a file comes from the agent's own configuration.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use api::vma::{ReaderSpec, RunDisk};
-use mover::reader::{FileReader, FolderReader, NbdReader, Reader, ServedDisk, fill};
+use mover::reader::{FolderReader, NbdReader, ServedDisk, Source, fill};
 use nbd::uri::{Address, NbdUri};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use runtime::private_file;
@@ -15,12 +14,12 @@ use super::run::Run;
 use crate::error::VmaError;
 
 /// Opens a frozen disk for reading.
-pub(super) async fn open_reader(
+pub(super) async fn open_source(
     run: &Run,
     frozen: &FrozenVm<'_>,
     disk: &VirtualDisk,
     wanted: &RunDisk,
-) -> Result<Arc<dyn Reader>, VmaError> {
+) -> Result<Source, VmaError> {
     let failed = |source| VmaError::Copy { disk_id: wanted.disk_id.clone(), source };
     match &wanted.reader {
         ReaderSpec::Folder => {
@@ -31,7 +30,8 @@ pub(super) async fn open_reader(
                 access: FolderAccess::ViaServer,
             };
             let file = frozen.session.open_folder_disk(&spec).await;
-            Ok(Arc::new(FolderReader::new(file.map_err(VmaError::vsphere("opening the disk on its datastore"))?)))
+            let file = file.map_err(VmaError::vsphere("opening the disk on its datastore"))?;
+            Ok(Source::remote(FolderReader::new(file)))
         }
         ReaderSpec::Nbd { uri } => {
             let values = places(frozen, disk, wanted).map(|(name, value)| (name, encoded(value)));
@@ -41,16 +41,16 @@ pub(super) async fn open_reader(
                 reason: error.to_string(),
             })?;
             let uri = allowed_server(uri, &run.surroundings().config.file_roots)?;
-            Ok(Arc::new(NbdReader::connect(&uri).await.map_err(failed)?))
+            Ok(Source::remote(NbdReader::connect(&uri).await.map_err(failed)?))
         }
         ReaderSpec::NbdCommand { name } => {
             let served = serve(run, frozen, disk, wanted, name).await?;
-            Ok(Arc::new(NbdReader::served(served).await.map_err(failed)?))
+            Ok(Source::remote(NbdReader::served(served).await.map_err(failed)?))
         }
         ReaderSpec::File { path } => {
             let path = fill(path, &places(frozen, disk, wanted));
             let path = allowed(Path::new(&path), &run.surroundings().config.file_roots)?;
-            Ok(Arc::new(FileReader::open(&path).map_err(failed)?))
+            Source::file(&path).map_err(failed)
         }
     }
 }

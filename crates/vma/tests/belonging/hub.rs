@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tunnel::identity::AGENT_VALIDITY;
 use tunnel::{
-    AcceptLimits, Accepted, Acceptor, AgentIdentity, AgentKey, AgentPublicKey, Challenge, HubIdentity, PairingCode,
+    AcceptLimits, Acceptor, AgentIdentity, AgentKey, AgentPublicKey, Challenge, HubIdentity, Incoming, PairingCode,
     PairingRecord, Route, ServerTls, csr, issue_agent_certificate,
 };
 use vma::VmaConfig;
@@ -90,7 +90,7 @@ impl Hub {
         let shutdown = CancellationToken::new();
         let router = routes(Arc::clone(&shared));
         let (known, stop) = (Arc::clone(&shared), shutdown.clone());
-        let handle = move |accepted: Accepted| serve(accepted, router.clone(), Arc::clone(&known), stop.clone());
+        let handle = move |incoming| serve(incoming, router.clone(), Arc::clone(&known), stop.clone());
         tokio::spawn(Arc::new(Acceptor::new(tls, AcceptLimits::default())).serve(listener, handle, shutdown.clone()));
         Self { shared, folder, address, connected, shutdown }
     }
@@ -155,7 +155,8 @@ fn routes(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-async fn serve(accepted: Accepted, router: Router, shared: Arc<Shared>, shutdown: CancellationToken) {
+async fn serve(incoming: Incoming, router: Router, shared: Arc<Shared>, shutdown: CancellationToken) {
+    let Incoming::Stream(accepted) = incoming else { return };
     match accepted.route {
         Route::Http => runtime::http::serve_stream(accepted.stream, router, shutdown).await,
         Route::AgentControl(peer) => {

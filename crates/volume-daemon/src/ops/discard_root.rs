@@ -191,7 +191,7 @@ async fn delete(daemon: &Daemon, context: &StepContext) -> StepResult {
     if let Some(volume) = cloud.client().find_volume(volume_uuid).await.map_err(step)? {
         refuse_precious(daemon, &plan.vm_id, &volume).await.map_err(step)?;
     }
-    let deletion = cloud.volumes.delete(volume_uuid).await.map_err(step)?;
+    let deletion = cloud.volumes.delete_allocated(volume_uuid).await.map_err(step)?;
     tracing::info!(vm_id = plan.vm_id, volume = volume_uuid, ?deletion, "removed the root a VM was made with");
     output(&())
 }

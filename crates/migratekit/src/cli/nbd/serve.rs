@@ -11,9 +11,9 @@ use block::{BlockDevice, FileDevice};
 use clap::Args;
 use model::FailureKind;
 use nbd::NbdUri;
+use nbd::channel::{self, Channel};
 use nbd::server::{ExportListing, ExportSource, OpenExport, OpenRefused, ServeOptions, serve_connection};
 use serde::Serialize;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -83,7 +83,7 @@ pub async fn run(context: &Context, args: &ServeArgs) -> Result<ExitCode, Failur
                     .remedy("remove the socket if nobody uses it")
             })?;
             announce(context, &server, NbdUri::unix(path, &args.name))?;
-            server.accept(|| async { listener.accept().await.map(|(stream, _)| stream) }).await;
+            server.accept(|| async { channel::unix(listener.accept().await?.0) }).await;
             // Somebody else may have removed it already.
             let _gone = std::fs::remove_file(path);
         }
@@ -94,13 +94,7 @@ pub async fn run(context: &Context, args: &ServeArgs) -> Result<ExitCode, Failur
             })?;
             let bound = listener.local_addr()?;
             announce(context, &server, NbdUri::tcp(&bound.ip().to_string(), bound.port(), &args.name))?;
-            server
-                .accept(|| async {
-                    let (stream, _) = listener.accept().await?;
-                    stream.set_nodelay(true)?;
-                    Ok(stream)
-                })
-                .await;
+            server.accept(|| async { channel::tcp(listener.accept().await?.0) }).await;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -133,18 +127,18 @@ struct Server {
 
 impl Server {
     /// Takes connections until shutdown, then lets the open ones finish what is in flight.
-    async fn accept<S, F, Fut>(&self, next: F)
+    async fn accept<C, F, Fut>(&self, next: F)
     where
-        S: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static,
+        C: Channel + 'static,
         F: Fn() -> Fut,
-        Fut: Future<Output = std::io::Result<S>>,
+        Fut: Future<Output = std::io::Result<C>>,
     {
         loop {
-            let stream = tokio::select! {
+            let channel = tokio::select! {
                 () = self.shutdown.cancelled() => break,
-                stream = next() => stream,
+                channel = next() => channel,
             };
-            let Ok(stream) = stream else {
+            let Ok(channel) = channel else {
                 // No descriptors or no memory left: both come back when connections end.
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
@@ -152,7 +146,7 @@ impl Server {
             let exports: Arc<dyn ExportSource> = Arc::clone(&self.export) as Arc<dyn ExportSource>;
             let options = ServeOptions { shutdown: self.shutdown.clone(), ..ServeOptions::default() };
             self.tasks.spawn(async move {
-                if let Err(error) = serve_connection(stream, exports, options).await {
+                if let Err(error) = serve_connection(channel, exports, options).await {
                     message(&format!("a connection broke: {error}"));
                 }
             });

@@ -1,0 +1,206 @@
+//! A client for a thread of its own: one connection to one export, requests sent one after the other without waiting for
+//! their replies.
+//!
+//! A payload goes to the channel from where the caller has it and is not kept: what is under way are only the numbers of
+//! the requests. An error of an earlier request comes out of a later call, at the latest of [`Lane::settle`].
+
+mod open;
+mod replies;
+
+use std::collections::VecDeque;
+
+use model::Extent;
+
+use crate::channel::{Channel, Conversation, Hangup};
+use crate::error::NbdError;
+use crate::proto::handshake::client::Opened;
+use crate::proto::handshake::{ExportInfo, ReplyMode};
+use crate::proto::transmission::Request;
+use crate::proto::wire::{Command, MAX_PAYLOAD_BYTES, command_flag, export_flag};
+use replies::Waiting;
+
+/// Requests under way at a time: with requests of 256 KiB, more than any link between two sites holds.
+const MAX_UNDER_WAY: usize = 64;
+/// Longest read sent as one request, in bytes: the server answers the first while it reads the next.
+const READ_BYTES: usize = 256 * 1024;
+/// Longest request without payload, in bytes: a compact head holds it, and a server that has to write the zeroes itself
+/// is done in a moment.
+const MAX_EFFECT_BYTES: u64 = 1 << 30;
+/// Zeroes sent at a time to a server that cannot make them itself, in bytes.
+const ZEROES_BYTES: usize = 256 * 1024;
+static ZEROES: [u8; ZEROES_BYTES] = [0; ZEROES_BYTES];
+
+/// One connection to one export.
+pub struct Lane {
+    conversation: Conversation<Box<dyn Channel>>,
+    opened: Opened,
+    waiting: VecDeque<Waiting>,
+    next_cookie: u64,
+    head: Vec<u8>,
+}
+
+impl Lane {
+    /// Everything the server told about the export.
+    #[must_use]
+    pub fn export(&self) -> &ExportInfo {
+        &self.opened.export
+    }
+
+    /// The export's size, in bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.opened.export.size_bytes
+    }
+
+    /// Whether the server refuses changes.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.opened.export.has(export_flag::READ_ONLY)
+    }
+
+    /// Whether a flush on one connection covers the writes of all connections to this export.
+    #[must_use]
+    pub fn can_multi_conn(&self) -> bool {
+        self.opened.export.has(export_flag::CAN_MULTI_CONN)
+    }
+
+    /// What other threads can end a call by that waits.
+    ///
+    /// # Errors
+    /// When the system has no descriptor left.
+    pub fn hangup(&self) -> Result<Hangup, NbdError> {
+        self.conversation.channel.hangup().map_err(|source| NbdError::Stream { source })
+    }
+
+    /// Sends `data` to be written at `offset`.
+    ///
+    /// # Errors
+    /// When the range is not inside the export or the export is read-only; when the connection is lost; when an earlier
+    /// request failed.
+    pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), NbdError> {
+        self.check_change(offset, data.len() as u64)?;
+        let flags = if self.opened.mode == ReplyMode::Extended { command_flag::PAYLOAD_LEN } else { 0 };
+        let mut at = offset;
+        for piece in data.chunks(self.max_request_bytes()) {
+            self.send(Command::Write, flags, Extent::new(at, piece.len() as u64), piece)?;
+            at += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Asks that an extent read as zeroes; the server may give its room back. One that cannot is sent zeroes.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write).
+    pub fn write_zeroes(&mut self, extent: Extent) -> Result<(), NbdError> {
+        self.check_change(extent.offset, extent.length)?;
+        let mut at = extent.offset;
+        while at < extent.end() {
+            let left = extent.end() - at;
+            if self.opened.export.has(export_flag::SEND_WRITE_ZEROES) {
+                let piece = Extent::new(at, left.min(MAX_EFFECT_BYTES));
+                self.send(Command::WriteZeroes, 0, piece, &[])?;
+                at = piece.end();
+            } else {
+                let length = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROES_BYTES);
+                self.write(at, &ZEROES[..length])?;
+                at += length as u64;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills `buf` from `offset`.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write).
+    pub fn read(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), NbdError> {
+        self.check(offset, buf.len() as u64)?;
+        let longest = self.max_request_bytes().min(READ_BYTES);
+        let (mut asked, mut done) = (0, 0);
+        let pieces = buf.len().div_ceil(longest);
+        while done < pieces {
+            if asked < pieces && self.waiting.len() < MAX_UNDER_WAY {
+                let from = asked * longest;
+                let length = longest.min(buf.len() - from);
+                self.send(Command::Read, 0, Extent::new(offset + from as u64, length as u64), &[])?;
+                asked += 1;
+            } else if self.receive_reply(Some((offset, &mut *buf)))? == Some(Command::Read) {
+                done += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until everything sent is answered.
+    ///
+    /// # Errors
+    /// When a request failed or the connection is lost.
+    pub fn settle(&mut self) -> Result<(), NbdError> {
+        while !self.waiting.is_empty() {
+            self.receive_reply(None)?;
+        }
+        Ok(())
+    }
+
+    /// Everything sent before is durable when this returns: on this connection, and what was settled on all others where
+    /// [`can_multi_conn`](Self::can_multi_conn).
+    ///
+    /// # Errors
+    /// As for [`settle`](Self::settle), and when the server does not offer it.
+    pub fn flush(&mut self) -> Result<(), NbdError> {
+        if !self.opened.export.has(export_flag::SEND_FLUSH) {
+            return Err(NbdError::NotOffered { command: Command::Flush });
+        }
+        self.settle()?;
+        self.send(Command::Flush, 0, Extent::new(0, 0), &[])?;
+        self.settle()
+    }
+
+    /// Says goodbye.
+    pub fn close(mut self) {
+        // The other side may have gone first.
+        let _ = self.transmit(Command::Disconnect, 0, Extent::new(0, 0), &[]);
+        self.conversation.channel.finish();
+    }
+
+    fn max_request_bytes(&self) -> usize {
+        let sizes = self.opened.export.block_sizes;
+        let maximum = sizes.maximum.min(MAX_PAYLOAD_BYTES);
+        (maximum - maximum % sizes.minimum).max(sizes.minimum) as usize
+    }
+
+    fn check(&self, offset: u64, length: u64) -> Result<(), NbdError> {
+        let size_bytes = self.size_bytes();
+        if offset.checked_add(length).is_none_or(|end| end > size_bytes) {
+            return Err(NbdError::OutOfRange { offset, length, size_bytes });
+        }
+        let minimum = self.opened.export.block_sizes.minimum;
+        if !offset.is_multiple_of(minimum.into()) || !length.is_multiple_of(minimum.into()) {
+            return Err(NbdError::Unaligned { offset, length, minimum });
+        }
+        Ok(())
+    }
+
+    fn check_change(&self, offset: u64, length: u64) -> Result<(), NbdError> {
+        if self.is_read_only() { Err(NbdError::ReadOnly) } else { self.check(offset, length) }
+    }
+
+    /// Sends a request as soon as there is room for one more.
+    fn send(&mut self, command: Command, flags: u16, extent: Extent, payload: &[u8]) -> Result<(), NbdError> {
+        while self.waiting.len() >= MAX_UNDER_WAY {
+            self.receive_reply(None)?;
+        }
+        self.waiting.push_back(Waiting::new(self.next_cookie, command, extent));
+        self.transmit(command, flags, extent, payload)
+    }
+
+    fn transmit(&mut self, command: Command, flags: u16, extent: Extent, payload: &[u8]) -> Result<(), NbdError> {
+        let cookie = self.next_cookie;
+        self.next_cookie += 1;
+        self.head.clear();
+        let request = Request { flags, command, cookie, offset: extent.offset, length: extent.length };
+        request.encode(self.opened.mode, &mut self.head);
+        self.conversation.send(&[&self.head, payload]).map_err(|source| NbdError::Stream { source })
+    }
+}

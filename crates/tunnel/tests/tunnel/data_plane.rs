@@ -1,0 +1,129 @@
+//! The data plane's connections: our record layer against itself and against rustls's own.
+
+use std::io;
+
+use nbd::channel::{Channel, Intake};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tunnel::TlsChannel;
+
+use crate::support::{Hub, soon};
+
+/// More than any buffer on the way holds.
+const LONG: usize = 3 * (1 << 20) + 17;
+
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at % 251) as u8).collect()
+}
+
+/// Reads that many bytes.
+fn read(channel: &mut TlsChannel, length: usize) -> io::Result<Vec<u8>> {
+    let mut intake = Intake::new(1 << 16);
+    let mut all = Vec::new();
+    while all.len() < length {
+        if channel.receive(&mut intake)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let arrived = intake.filled().len();
+        all.extend_from_slice(intake.take(arrived));
+    }
+    Ok(all)
+}
+
+/// Greets, then sends everything back that comes, until the end; on a thread of its own.
+fn echo(mut channel: TlsChannel) -> tokio::task::JoinHandle<io::Result<u64>> {
+    tokio::task::spawn_blocking(move || {
+        channel.send(&[b"NBDMAGIC"])?;
+        let mut intake = Intake::new(1 << 18);
+        let mut echoed = 0;
+        while channel.receive(&mut intake)? > 0 {
+            let arrived = intake.filled().len();
+            channel.send(&[intake.take(arrived)])?;
+            echoed += arrived as u64;
+        }
+        channel.finish();
+        Ok(echoed)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_ends_of_ours() {
+    let mut hub = Hub::start().await;
+    let agent = hub.enrol("e-1");
+    let dialer = hub.dialer(&agent);
+    let serve = async {
+        let accepted = hub.next_nbd().await;
+        assert_eq!(accepted.peer, *agent.identity.facts());
+        echo(accepted.channel)
+    };
+    let (dialled, echoing) = soon("the dial", async { tokio::join!(dialer.dial_nbd(), serve) }).await;
+    let mut channel = dialled.unwrap();
+    let talking = tokio::task::spawn_blocking(move || {
+        assert_eq!(read(&mut channel, 8).unwrap(), b"NBDMAGIC");
+        for length in [1, 16_384, 16_385, 100_000] {
+            let sent = pattern(length);
+            let (head, body) = sent.split_at(length / 3);
+            channel.send(&[head, &[], body]).unwrap();
+            assert!(read(&mut channel, length).unwrap() == sent, "{length}");
+        }
+        channel.finish();
+        let mut intake = Intake::new(0);
+        assert_eq!(channel.receive(&mut intake).unwrap(), 0, "a goodbye is an end, not an error");
+    });
+    soon("the talk", talking).await.unwrap();
+    assert_eq!(soon("the echo", echoing).await.unwrap().unwrap(), 1 + 16_384 + 16_385 + 100_000);
+}
+
+/// rustls's own record layer on the agent's side, through more than any buffer holds, and through its key updates.
+#[tokio::test(flavor = "multi_thread")]
+async fn rustls_at_the_other_end() {
+    let mut hub = Hub::start().await;
+    let agent = hub.enrol("e-1");
+    let dialer = hub.dialer(&agent);
+    let serve = async { echo(hub.next_nbd().await.channel) };
+    let (dialled, echoing) = soon("the dial", async { tokio::join!(dialer.dial_nbd_stream(), serve) }).await;
+    let mut stream = dialled.unwrap();
+    let mut greeting = [0; 8];
+    stream.read_exact(&mut greeting).await.unwrap();
+    assert_eq!(&greeting, b"NBDMAGIC");
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let sent = pattern(LONG);
+    let writing = tokio::spawn(async move {
+        for piece in sent.chunks(200_000) {
+            writer.write_all(piece).await.unwrap();
+        }
+        writer.flush().await.unwrap();
+        writer
+    });
+    let mut back = vec![0; LONG];
+    soon("the echo", reader.read_exact(&mut back)).await.unwrap();
+    assert!(back == pattern(LONG));
+    let mut stream = reader.unsplit(writing.await.unwrap());
+    // A key update that asks for one in return: both directions change keys, and everything still arrives.
+    for round in 0..3 {
+        stream.get_mut().1.refresh_traffic_keys().unwrap();
+        let sent = pattern(70_000 + round);
+        stream.write_all(&sent).await.unwrap();
+        stream.flush().await.unwrap();
+        let mut back = vec![0; sent.len()];
+        soon("the echo", stream.read_exact(&mut back)).await.unwrap();
+        assert!(back == sent, "after key update {round}");
+    }
+    stream.shutdown().await.unwrap();
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0, "the hub says goodbye, too");
+    assert!(soon("the end", echoing).await.unwrap().unwrap() > LONG as u64);
+}
+
+/// Bytes changed on the way end the connection; nothing of them is handed out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_connection_is_no_clean_end() {
+    let mut hub = Hub::start().await;
+    let agent = hub.enrol("e-1");
+    let dialer = hub.dialer(&agent);
+    let serve = async { echo(hub.next_nbd().await.channel) };
+    let (dialled, echoing) = soon("the dial", async { tokio::join!(dialer.dial_nbd(), serve) }).await;
+    let channel = dialled.unwrap();
+    channel.hangup().unwrap().cut();
+    drop(channel);
+    let error = soon("the end", echoing).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{error}");
+}
