@@ -3,25 +3,28 @@
 //! What was just written proves nothing about what is stored, so the device is flushed first and read from the
 //! medium. Memory is flat: digests are compared as they come; a bit per leaf remembers which were named.
 
+mod reread;
+
 use std::path::{Path, PathBuf};
 
 use api::client::ResponseBody;
 use api::gateway::{Coverage, DIGEST_RECORD_BYTES, DigestRecord, LeafMismatch, VerifyQuery, VerifyReport};
-use block::digest::{LeafDigest, leaf_digest};
-use block::{BlockDevice, FileDevice, RegionState};
+use block::digest::{leaf_extent, zero_leaf_digest};
+use block::{BlockDevice, BlockError, FileDevice, RegionState};
 use bytes::{Buf, BytesMut};
 use futures::StreamExt;
 use model::{Extent, LEAF_SIZE_BYTES};
 
 use crate::error::GatewayError;
+use reread::{Difference, LEAVES_PER_READ, Stretch, compare_all};
 
-/// Largest single re-read, in leaves (1 MiB).
-const LEAVES_PER_READ: u64 = 16;
 /// Mismatches listed in a report; all are counted.
 const MAX_LISTED: usize = 16;
 /// Records taken from the stream before the device is read: bounds memory and keeps the blocking thread busy.
 const BATCH_RECORDS: usize = 1024;
-/// Longest stretch looked at in one map call, in bytes.
+/// Stretches compared together: bounds memory and keeps several threads busy.
+const BATCH_STRETCHES: usize = 256;
+/// Longest range looked at in one map call, in bytes.
 const MAP_BYTES: u64 = 1 << 30;
 
 /// Verifies the replica of a disk.
@@ -78,7 +81,6 @@ struct Check {
     query: VerifyQuery,
     seen: LeafSet,
     report: VerifyReport,
-    buffer: Vec<u8>,
 }
 
 impl Check {
@@ -94,7 +96,6 @@ impl Check {
         let leaves_total = query.capacity_bytes.div_ceil(LEAF_SIZE_BYTES);
         let report =
             VerifyReport { leaves_total, leaves_verified: 0, bytes_read: 0, mismatch_count: 0, mismatches: Vec::new() };
-        let largest = usize::try_from(LEAVES_PER_READ * LEAF_SIZE_BYTES).unwrap_or(usize::MAX);
         Ok(Self {
             name: name.to_owned(),
             path: path.to_owned(),
@@ -102,73 +103,65 @@ impl Check {
             query,
             seen: LeafSet::new(leaves_total),
             report,
-            buffer: vec![0; largest],
         })
     }
 
+    /// Compares what the records name; neighbours are read together.
     fn compare(&mut self, records: &[DigestRecord]) -> Result<(), GatewayError> {
-        let mut at = 0;
-        while let Some(record) = records.get(at) {
-            // Neighbouring records are read together.
-            let mut expected = vec![record.digest; record.leaf_count.min(LEAVES_PER_READ as u32) as usize];
-            let mut rest = u64::from(record.leaf_count) - expected.len() as u64;
-            let mut first = record.first_leaf;
-            at += 1;
-            while let Some(next) = records.get(at) {
-                let adjoins = rest == 0 && next.first_leaf == first + expected.len() as u64;
-                if !adjoins || expected.len() as u64 + u64::from(next.leaf_count) > LEAVES_PER_READ {
-                    break;
+        let mut batch: Vec<Stretch> = Vec::new();
+        for record in records {
+            let (mut leaf, end) = (record.first_leaf, record.first_leaf.saturating_add(record.leaf_count.into()));
+            while leaf < end {
+                let last = batch.last_mut().filter(|last| {
+                    last.first_leaf + last.expected.len() as u64 == leaf && (last.expected.len() as u64) < LEAVES_PER_READ
+                });
+                let stretch = match last {
+                    Some(stretch) => stretch,
+                    None => {
+                        if batch.len() == BATCH_STRETCHES {
+                            self.look_at(&std::mem::take(&mut batch))?;
+                        }
+                        batch.push(Stretch { first_leaf: leaf, expected: Vec::new() });
+                        let Some(begun) = batch.last_mut() else { break };
+                        begun
+                    }
+                };
+                let count = (LEAVES_PER_READ - stretch.expected.len() as u64).min(end - leaf);
+                let same = std::iter::repeat_n(record.digest, usize::try_from(count).unwrap_or(0));
+                stretch.expected.extend(same);
+                leaf += count;
+            }
+        }
+        self.look_at(&batch)
+    }
+
+    fn look_at(&mut self, stretches: &[Stretch]) -> Result<(), GatewayError> {
+        for stretch in stretches {
+            for leaf in stretch.first_leaf..stretch.first_leaf + stretch.expected.len() as u64 {
+                if !self.seen.insert(leaf) {
+                    let reason = format!("leaf {leaf} is beyond the disk or named twice");
+                    return Err(GatewayError::Digests { reason });
                 }
-                expected.extend(std::iter::repeat_n(next.digest, next.leaf_count as usize));
-                at += 1;
             }
-            self.compare_leaves(first, &expected)?;
-            while rest > 0 {
-                first += LEAVES_PER_READ;
-                expected.truncate(usize::try_from(rest).unwrap_or(usize::MAX));
-                self.compare_leaves(first, &expected)?;
-                rest -= expected.len() as u64;
-            }
+            self.report.leaves_verified += stretch.expected.len() as u64;
         }
+        let seen = compare_all(&self.device, self.query.capacity_bytes, stretches);
+        let seen = seen.map_err(|source| self.failed(source))?;
+        self.report.bytes_read += seen.bytes_read;
+        seen.differences.iter().for_each(|difference| self.note(difference));
         Ok(())
     }
 
-    fn compare_leaves(&mut self, first: u64, expected: &[LeafDigest]) -> Result<(), GatewayError> {
-        for leaf in first..first + expected.len() as u64 {
-            if !self.seen.insert(leaf) {
-                return Err(GatewayError::Digests { reason: format!("leaf {leaf} is beyond the disk or named twice") });
-            }
-        }
-        let extent = Extent::new(first * LEAF_SIZE_BYTES, expected.len() as u64 * LEAF_SIZE_BYTES);
-        let Some(extent) = extent.clamp_to(self.query.capacity_bytes) else { return Ok(()) };
-        let bytes = self.read(extent)?;
-        let found: Vec<LeafDigest> = bytes.chunks(LEAF_SIZE_BYTES as usize).map(leaf_digest).collect();
-        for (index, (expected, found)) in expected.iter().zip(&found).enumerate() {
-            if expected != found {
-                self.note(first + index as u64, expected, found);
-            }
-        }
-        self.report.leaves_verified += expected.len() as u64;
-        Ok(())
+    fn failed(&self, source: BlockError) -> GatewayError {
+        GatewayError::Device { name: self.name.clone(), path: self.path.clone(), source }
     }
 
-    fn read(&mut self, extent: Extent) -> Result<&[u8], GatewayError> {
-        let length = usize::try_from(extent.length).unwrap_or(usize::MAX).min(self.buffer.len());
-        let buffer = &mut self.buffer[..length];
-        self.device.read_from_medium(buffer, extent.offset).map_err(|source| GatewayError::Device {
-            name: self.name.clone(),
-            path: self.path.clone(),
-            source,
-        })?;
-        self.report.bytes_read += extent.length;
-        Ok(buffer)
-    }
-
-    fn note(&mut self, leaf: u64, expected: &LeafDigest, found: &LeafDigest) {
+    fn note(&mut self, difference: &Difference) {
         self.report.mismatch_count += 1;
         if self.report.mismatches.len() < MAX_LISTED {
-            let mismatch = LeafMismatch { leaf, expected: hex::encode(expected), found: hex::encode(found) };
-            self.report.mismatches.push(mismatch);
+            let Difference { leaf, expected, found } = difference;
+            let (expected, found) = (hex::encode(expected), hex::encode(found));
+            self.report.mismatches.push(LeafMismatch { leaf: *leaf, expected, found });
         }
     }
 
@@ -176,42 +169,33 @@ impl Check {
     fn finish(mut self) -> Result<VerifyReport, GatewayError> {
         if self.query.coverage == Coverage::Full {
             let mut offset = 0;
-            while let Some(stretch) = Extent::new(offset, MAP_BYTES).clamp_to(self.query.capacity_bytes) {
-                offset = stretch.end();
-                self.check_unnamed(stretch)?;
+            while let Some(range) = Extent::new(offset, MAP_BYTES).clamp_to(self.query.capacity_bytes) {
+                offset = range.end();
+                self.check_unnamed(range)?;
             }
             self.report.leaves_verified = self.report.leaves_total;
         }
         Ok(self.report)
     }
 
-    fn check_unnamed(&mut self, stretch: Extent) -> Result<(), GatewayError> {
-        let regions = self.device.map(stretch).map_err(|source| GatewayError::Device {
-            name: self.name.clone(),
-            path: self.path.clone(),
-            source,
-        })?;
+    fn check_unnamed(&mut self, range: Extent) -> Result<(), GatewayError> {
+        let regions = self.device.map(range).map_err(|source| self.failed(source))?;
+        let mut unnamed = Vec::new();
         for region in regions.iter().filter(|region| region.state == RegionState::Data) {
             let first = region.extent.offset / LEAF_SIZE_BYTES;
             for leaf in first..region.extent.end().div_ceil(LEAF_SIZE_BYTES) {
-                if self.seen.insert(leaf) {
-                    self.check_zero(leaf)?;
+                if self.seen.contains(leaf) {
+                    continue;
+                }
+                let Some(extent) = leaf_extent(leaf, self.query.capacity_bytes) else { continue };
+                let digest = zero_leaf_digest(extent.length);
+                unnamed.push(DigestRecord { first_leaf: leaf, leaf_count: 1, digest });
+                if unnamed.len() == BATCH_RECORDS {
+                    self.compare(&std::mem::take(&mut unnamed))?;
                 }
             }
         }
-        Ok(())
-    }
-
-    fn check_zero(&mut self, leaf: u64) -> Result<(), GatewayError> {
-        let extent = Extent::new(leaf * LEAF_SIZE_BYTES, LEAF_SIZE_BYTES);
-        let Some(extent) = extent.clamp_to(self.query.capacity_bytes) else { return Ok(()) };
-        let bytes = self.read(extent)?;
-        if block::zero::is_zero(bytes) {
-            return Ok(());
-        }
-        let (expected, found) = (leaf_digest(&vec![0; bytes.len()]), leaf_digest(bytes));
-        self.note(leaf, &expected, &found);
-        Ok(())
+        self.compare(&unnamed)
     }
 }
 
@@ -237,6 +221,10 @@ impl LeafSet {
         let new = *word & bit == 0;
         *word |= bit;
         new
+    }
+
+    fn contains(&self, leaf: u64) -> bool {
+        self.words.get(usize::try_from(leaf / 64).unwrap_or(usize::MAX)).is_some_and(|word| word & (1 << (leaf % 64)) != 0)
     }
 }
 

@@ -4,6 +4,8 @@ use std::io::{Seek, SeekFrom, Write};
 
 use futures::stream;
 
+use block::digest::leaf_digest;
+
 use super::*;
 
 const LEAF: usize = LEAF_SIZE_BYTES as usize;
