@@ -291,3 +291,6 @@ impl Channel for TlsChannel {
 fn broken(error: RecordError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
+
+#[cfg(test)]
+mod tests;
