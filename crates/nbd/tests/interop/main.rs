@@ -7,6 +7,7 @@
 mod both_ends;
 mod client;
 mod harness;
+mod lane;
 mod malformed;
 mod server;
 mod shutdown;
