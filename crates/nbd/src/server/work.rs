@@ -223,6 +223,7 @@ fn errno_of(error: &BlockError) -> Errno {
         | BlockError::Read { .. }
         | BlockError::Write { .. }
         | BlockError::Flush { .. }
-        | BlockError::Map { .. } => Errno::Io,
+        | BlockError::Map { .. }
+        | BlockError::Image { .. } => Errno::Io,
     }
 }
