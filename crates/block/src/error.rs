@@ -82,6 +82,21 @@ pub enum BlockError {
         #[source]
         source: io::Error,
     },
+    /// The image that holds the device's content is damaged, or a file of it cannot be read.
+    #[error("cannot make out {length} bytes at {offset} of the disk from its image")]
+    Image {
+        /// First byte of the disk that was needed.
+        offset: u64,
+        /// Number of bytes.
+        length: u64,
+        /// What kind of failure it is.
+        kind: FailureKind,
+        /// What an operator can do about it.
+        remedy: Option<&'static str>,
+        /// What is wrong, where in which file.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Leaf digests were given in an impossible order or beyond the end.
     #[error("leaves {first_leaf}..{end_leaf} do not fit after leaf {next_leaf} of {leaf_count}")]
     LeafOrder {
@@ -111,6 +126,7 @@ impl BlockError {
             Self::NotADevice { .. } | Self::OutOfRange { .. } | Self::LeafOrder { .. } => FailureKind::Invalid,
             Self::ReadOnly => FailureKind::Forbidden,
             Self::Full { .. } => FailureKind::Exhausted,
+            Self::Image { kind, .. } => *kind,
             Self::Read { .. } | Self::Write { .. } | Self::Flush { .. } | Self::Map { .. } => FailureKind::Internal,
         }
     }
@@ -125,6 +141,7 @@ impl BlockError {
             Self::Open { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("Run as a user that may open it (root, or a member of the disk group).")
             }
+            Self::Image { remedy, .. } => *remedy,
             Self::Full { .. } => Some("Make room on the storage that holds this device, then repeat."),
             Self::Read { .. } | Self::Write { .. } | Self::Flush { .. } => {
                 Some("Look at the kernel log of this machine for errors of the device.")

@@ -39,7 +39,7 @@ impl FileDevice {
     pub fn open(path: &Path, read_only: bool) -> Result<Self, BlockError> {
         let opened = OpenOptions::new().read(true).write(!read_only).open(path);
         let file = opened.map_err(|source| BlockError::Open { path: path.to_owned(), source })?;
-        Self::of(file, path, read_only)
+        Self::over(file, path, read_only)
     }
 
     /// Makes a sparse file of `size_bytes`; it must not exist.
@@ -50,10 +50,14 @@ impl FileDevice {
         let failed = |source| BlockError::Open { path: path.to_owned(), source };
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path).map_err(failed)?;
         file.set_len(size_bytes).map_err(failed)?;
-        Self::of(file, path, false)
+        Self::over(file, path, false)
     }
 
-    fn of(mut file: File, path: &Path, read_only: bool) -> Result<Self, BlockError> {
+    /// Takes a file that somebody opened already; `path` is only told in errors.
+    ///
+    /// # Errors
+    /// When it is something else than a regular file or a block device.
+    pub fn over(mut file: File, path: &Path, read_only: bool) -> Result<Self, BlockError> {
         let failed = |source| BlockError::Open { path: path.to_owned(), source };
         let kind = file.metadata().map_err(failed)?.file_type();
         if !kind.is_file() && !kind.is_block_device() {

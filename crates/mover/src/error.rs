@@ -14,6 +14,13 @@ pub enum MoverError {
         #[source]
         source: block::BlockError,
     },
+    /// The image that holds the source disk could not be opened.
+    #[error("cannot open the image of the source disk")]
+    OpenImage {
+        /// What is wrong with it.
+        #[source]
+        source: vmdk::VmdkError,
+    },
     /// A read of a local source failed.
     #[error("cannot read the source disk")]
     ReadSource {
@@ -149,6 +156,7 @@ impl MoverError {
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::OpenSource { source } | Self::ReadSource { source } => source.kind(),
+            Self::OpenImage { source } => source.kind(),
             Self::Datastore { source } => source.kind(),
             Self::SourceNbd { source }
             | Self::OpenTarget { source, .. }
@@ -175,6 +183,8 @@ impl MoverError {
                     "make room on the storage behind the replica volume, then replicate again: the replica stays marked incomplete until then",
                 )
             }
+            Self::OpenImage { source } => source.remedy(),
+            Self::OpenSource { source } | Self::ReadSource { source } => source.remedy(),
             Self::Datastore { source } => source.remedy(),
             Self::OpenTarget { source, .. }
             | Self::SourceNbd { source }

@@ -28,11 +28,20 @@ pub enum Source {
 }
 
 impl Source {
-    /// A raw image or a block device.
+    /// An image by its name: `.vmdk` and `.ova` are what they say, everything else is raw or a block device. The content is
+    /// never asked: a guest writes what it likes at the beginning of its raw disk.
     ///
     /// # Errors
-    /// When it cannot be opened.
+    /// When it cannot be opened, or is damaged.
     pub fn file(path: &Path) -> Result<Self, MoverError> {
+        if is_vmware_image(path) {
+            let opened = vmdk::open(path, &vmdk::OpenOptions::default());
+            let device = opened.map_err(|source| MoverError::OpenImage { source })?;
+            for note in device.notes() {
+                tracing::warn!(path = %path.display(), note, "the image can be read, with something to know about it");
+            }
+            return Ok(Self::Local(Arc::new(device)));
+        }
         let device = FileDevice::open(path, true).map_err(|source| MoverError::OpenSource { source })?;
         Ok(Self::Local(Arc::new(device)))
     }
@@ -70,6 +79,14 @@ impl Source {
     }
 }
 
+/// Whether a file is a VMDK with its descriptor, or an archive; a flat extent is the disk's bytes and nothing else.
+fn is_vmware_image(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+    let is_flat = name.ends_with("-flat.vmdk");
+    let kind = Path::new(&name).extension().and_then(|kind| kind.to_str());
+    matches!(kind, Some("vmdk" | "ova")) && !is_flat
+}
+
 /// Reads a disk from afar.
 #[async_trait]
 pub trait Reader: Send + Sync {
@@ -85,4 +102,34 @@ pub trait Reader: Send + Sync {
     /// # Errors
     /// When the source cannot be read.
     async fn read_into(&self, offset: u64, buffer: Vec<u8>) -> Result<Vec<u8>, MoverError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_name_says_what_a_file_is() {
+        for (name, expected) in [
+            ("web1.vmdk", true),
+            ("WEB1.VMDK", true),
+            ("web1-000001.vmdk", true),
+            ("web1.ova", true),
+            ("web1-flat.vmdk", false),
+            ("web1.raw", false),
+            ("vmdk", false),
+            ("sdb", false),
+        ] {
+            assert_eq!(is_vmware_image(Path::new("/images").join(name).as_path()), expected, "{name}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let raw = folder.path().join("disk.raw");
+        std::fs::write(&raw, b"KDMV and whatever a guest likes").unwrap();
+        assert_eq!(Source::file(&raw).unwrap().capacity_bytes(), 31);
+        let image = folder.path().join("disk.vmdk");
+        std::fs::write(&image, b"KDMV and nothing that could be an image").unwrap();
+        let error = Source::file(&image).err().unwrap();
+        assert!(matches!(error, MoverError::OpenImage { .. }), "{error:?}");
+        assert!(error.remedy().is_some());
+    }
 }

@@ -1,11 +1,11 @@
-//! Sources behind a foreign NBD server: nbdkit with a file, and with a disk in its memory.
+//! Sources of others: nbdkit with a file, and with a disk in its memory; images that qemu-img wrote.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use api::vma::SyncMode;
 use block::{BlockDevice, MemoryDevice};
-use mover::reader::{NbdReader, Reader, ServedDisk};
+use mover::reader::{NbdReader, Reader, ServedDisk, Source};
 use nbd::NbdUri;
 use nbd::client::Client;
 
@@ -82,4 +82,27 @@ async fn a_server_that_is_not_there_may_be_tried_again() {
     let folder = tempfile::tempdir().unwrap();
     let error = NbdReader::connect(&NbdUri::unix(&socket(&folder), "")).await.err().unwrap();
     assert_eq!(error.kind(), model::FailureKind::Unavailable);
+}
+
+#[tokio::test]
+async fn an_image_of_vmware_is_copied_by_what_it_holds_and_its_holes_are_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = patchy_source();
+    let (raw, image) = (folder.path().join("disk.raw"), folder.path().join("disk.vmdk"));
+    write_file(&raw, &source);
+    for subformat in ["monolithicSparse", "streamOptimized", "twoGbMaxExtentSparse"] {
+        let option = format!("subformat={subformat}");
+        let (from, to) = (raw.to_str().unwrap(), image.to_str().unwrap());
+        let converted = std::process::Command::new("qemu-img")
+            .args(["convert", "-f", "raw", "-O", "vmdk", "-o", &option, from, to])
+            .status()
+            .expect("qemu-img not found: apt-get install qemu-utils");
+        assert!(converted.success());
+        let opened = Source::file(&image).unwrap();
+        let allocated = opened.allocated(opened.capacity_bytes()).unwrap().unwrap();
+        let device = dirty(source.len());
+        let seen = Setup::of(opened, SyncMode::Full).only(&allocated).run(&device).await.unwrap();
+        assert!(content(&*device) == source, "{subformat}: the replica differs from the source");
+        assert!(seen.bytes_read < 4 << 20, "{subformat}: {} bytes were read", seen.bytes_read);
+    }
 }

@@ -284,6 +284,7 @@ fn errno_of(error: &BlockError) -> Errno {
         | BlockError::Read { .. }
         | BlockError::Write { .. }
         | BlockError::Flush { .. }
+        | BlockError::Image { .. }
         | BlockError::Map { .. } => Errno::Io,
     }
 }
