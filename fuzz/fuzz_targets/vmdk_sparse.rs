@@ -73,7 +73,8 @@ fuzz_target!(|data: &[u8]| {
         _ => b"# Disk DescriptorFile\nRW 2 FLAT \"a\" 1\nRW 70 SPARSE \"a\"\nRW 3 ZERO\n".to_vec(),
     };
     let watched = Arc::new(Watched { bytes: rest.to_vec(), longest: AtomicUsize::new(0) });
-    let image = ImageFile { name: "fuzzed".into(), bytes: Arc::new(first), files: Arc::new(Same(Arc::clone(&watched))) };
+    let image =
+        ImageFile { name: "fuzzed".into(), bytes: Arc::new(first), files: Arc::new(Same(Arc::clone(&watched))) };
     let options = OpenOptions { accept_unclean: kind & 4 != 0, table_cache_bytes: 100_000, ..OpenOptions::default() };
     if let Ok(device) = VmdkDevice::open(image, &options) {
         walk(&device);

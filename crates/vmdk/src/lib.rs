@@ -71,6 +71,11 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<VmdkDevice, VmdkError>
     if is_ova(&Source::new(&name, Arc::clone(&bytes)).front(FIRST_BYTES)?) {
         return ova::open(&name, &bytes, options);
     }
+    // Whoever names a disk means an archive, unless it is the only one that there can be.
+    let is_meant = |choice: &DiskChoice| *choice == DiskChoice::Index(0) || *choice == DiskChoice::Name(name.clone());
+    if let Some(other) = options.disk.as_ref().filter(|choice| !is_meant(choice)) {
+        return Err(VmdkError::WhichDisk { file: name.clone(), wanted: Some(other.to_string()), there: vec![name] });
+    }
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

@@ -2,9 +2,9 @@
 //! file").
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use model::Extent;
 
@@ -25,6 +25,15 @@ pub enum DiskChoice {
     Index(usize),
     /// By its file's name in the archive.
     Name(String),
+}
+
+impl fmt::Display for DiskChoice {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Index(index) => write!(out, "number {index}"),
+            Self::Name(name) => write!(out, "{name:?}"),
+        }
+    }
 }
 
 /// A disk of an archive.
@@ -143,6 +152,7 @@ impl Archive {
                     let name = overrides.name.unwrap_or(header.name);
                     self.add(name, Extent::new(content, size_bytes), at)?;
                 }
+                MemberKind::Ignored => {}
                 MemberKind::Other => overrides = Overrides::default(),
             }
             // The last member's padding may be missing, too.
@@ -228,17 +238,13 @@ impl Archive {
             wanted,
             there: disks.iter().map(|disk| disk.name.clone()).collect(),
         };
-        match choice {
-            None if disks.len() == 1 => disks.first().cloned().ok_or_else(|| which(None)),
-            None => Err(which(None)),
-            Some(DiskChoice::Index(index)) => {
-                disks.get(*index).cloned().ok_or_else(|| which(Some(format!("number {index}"))))
-            }
-            Some(DiskChoice::Name(name)) => {
-                let found = disks.iter().find(|disk| disk.name == *name);
-                found.cloned().ok_or_else(|| which(Some(format!("{name:?}"))))
-            }
-        }
+        let found = match choice {
+            None if disks.len() == 1 => disks.first(),
+            None => None,
+            Some(DiskChoice::Index(index)) => disks.get(*index),
+            Some(DiskChoice::Name(name)) => disks.iter().find(|disk| disk.name == *name),
+        };
+        found.cloned().ok_or_else(|| which(choice.map(ToString::to_string)))
     }
 }
 

@@ -15,7 +15,9 @@ pub enum MemberKind {
     LongName,
     /// Attributes of the next member (pax `x`).
     Extended,
-    /// Something whose bytes, if any, are to be skipped: folders, links, global attributes.
+    /// Something about the next member, or all of them, that is of no interest (GNU `K`, pax `g`).
+    Ignored,
+    /// A member without bytes that could be read: a folder, a link, a device.
     Other,
 }
 
@@ -70,6 +72,7 @@ pub fn parse_header(block: &[u8]) -> Result<Option<TarHeader>, String> {
         0 | b'0' | b'7' => MemberKind::File,
         b'L' => MemberKind::LongName,
         b'x' => MemberKind::Extended,
+        b'K' | b'g' => MemberKind::Ignored,
         b'S' => return Err("a sparse member of GNU tar cannot be read in place".into()),
         _ => MemberKind::Other,
     };

@@ -82,6 +82,10 @@ fn a_choice_is_asked_for_when_there_is_one() {
         let error = vmdk::open(&ova, &choosing(choice)).err().unwrap();
         assert!(matches!(error, VmdkError::WhichDisk { wanted: Some(_), .. }), "{error:?}");
     }
+    let single = folder.path().join("web-disk1.vmdk");
+    vmdk::open(&single, &choosing(DiskChoice::Index(0))).unwrap();
+    let error = vmdk::open(&single, &choosing(DiskChoice::Index(1))).err().unwrap();
+    assert!(matches!(error, VmdkError::WhichDisk { wanted: Some(_), .. }), "{error:?}");
     let alone = archive(folder.path(), "ustar", &["web-disk1.vmdk"]);
     assert_bytes(&open(&alone), &folder.path().join("disk1.raw"));
 }

@@ -12,12 +12,22 @@ use vmdk::{OpenOptions, VmdkDevice};
 
 /// Runs a program that has to succeed, in `folder`, and returns what it printed.
 pub fn run(folder: &Path, program: &str, arguments: &[&str]) -> String {
-    let package = if program == "tar" { "tar" } else { "qemu-utils" };
+    let package = match program {
+        "tar" | "python3" => program,
+        "mkfifo" => "coreutils",
+        _ => "qemu-utils",
+    };
     let output = Command::new(program).args(arguments).current_dir(folder).output();
     let output = output.unwrap_or_else(|_| panic!("{program} not found: apt-get install {package}"));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {errors}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Whether qemu-img succeeds.
+pub fn qemu_img_succeeds(folder: &Path, arguments: &[&str]) -> bool {
+    let output = Command::new("qemu-img").args(arguments).current_dir(folder).output();
+    output.expect("qemu-img not found: apt-get install qemu-utils").status.success()
 }
 
 /// Bytes that do not deflate, the same for the same seed.
