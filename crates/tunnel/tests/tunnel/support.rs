@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tunnel::identity::AGENT_VALIDITY;
 use tunnel::{
-    AcceptLimits, Accepted, AcceptedNbd, Acceptor, Incoming, AgentIdentity, AgentKey, CaPrefix, Dialer, HubAddress, HubIdentity,
-    PairingRecord, ServerTls, csr, issue_agent_certificate,
+    AcceptLimits, Accepted, AcceptedNbd, Acceptor, AgentIdentity, AgentKey, CaPrefix, Dialer, HubAddress, HubIdentity,
+    Incoming, PairingRecord, ServerTls, csr, issue_agent_certificate,
 };
 
 /// Waits for what must come; a test that waits longer than this has failed.
