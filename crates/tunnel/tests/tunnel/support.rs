@@ -72,7 +72,7 @@ impl Hub {
     /// The next connection, which is none of the data plane.
     pub(crate) async fn next(&mut self) -> Accepted {
         match soon("an accepted connection", self.accepted.recv()).await.unwrap() {
-            Incoming::Stream(accepted) => accepted,
+            Incoming::Stream(accepted) => *accepted,
             Incoming::Nbd(accepted) => panic!("{accepted:?}"),
         }
     }
@@ -80,7 +80,7 @@ impl Hub {
     /// The next connection, which is one of the data plane.
     pub(crate) async fn next_nbd(&mut self) -> AcceptedNbd {
         match soon("an accepted connection", self.accepted.recv()).await.unwrap() {
-            Incoming::Nbd(accepted) => accepted,
+            Incoming::Nbd(accepted) => *accepted,
             Incoming::Stream(accepted) => panic!("{accepted:?}"),
         }
     }
