@@ -17,6 +17,8 @@ pub mod origin;
 pub mod router;
 pub mod state;
 
+mod certificates;
+mod digests;
 mod failover;
 mod failure;
 mod ghosts;
@@ -61,6 +63,10 @@ pub async fn run(config: OmaConfig, store: Store, events: Events, shutdown: Canc
 pub async fn serve(state: OmaState, front: Front, shutdown: CancellationToken) -> Result<(), OmaError> {
     // Whatever was connected when this process last stopped is not now.
     store::vma_active_connections::disconnected(state.store(), None).await?;
+    if let Err(error) = digests::settle_all(&state).await {
+        // Each replication settles its own disk before it begins.
+        tracing::warn!(error = &error as &dyn std::error::Error, "what was proven before is not settled yet");
+    }
     let router = router::router(state.clone());
     let runner = state.runner().clone();
     // Whatever ends the listeners ends the rest, too.

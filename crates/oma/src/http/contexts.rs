@@ -16,6 +16,7 @@ use store::vm_disks::VmDisk;
 use store::vm_replication_contexts::{Forget, VmContext};
 use store::{cbt_history, replication_jobs, vm_disks, vm_replication_contexts};
 
+use crate::digests;
 use crate::error::OmaError;
 use crate::state::OmaState;
 use crate::teardown;
@@ -64,6 +65,9 @@ pub(crate) async fn show(
 pub(crate) async fn delete(State(state): State<OmaState>, Path(vm): Path<String>) -> Result<Json<()>, OmaError> {
     let context = vm_replication_contexts::find(state.store(), &vm).await?;
     vm_replication_contexts::delete(state.store(), &context.context_id, Forget::default()).await?;
+    if let Err(error) = digests::forget_gone(&state).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the VM's digest files go at the next start");
+    }
     Ok(Json(()))
 }
 
