@@ -103,7 +103,7 @@ enum Command {
     /// Certificates: what was proven at each commit, signed.
     #[command(subcommand)]
     Certificate(certificate::CertificateCommand),
-    /// Verify certificates; needs no hub.
+    /// Verify certificates, which needs no hub, or the replica of a VM.
     #[command(subcommand)]
     Verify(verify::VerifyCommand),
     /// What was left behind in CloudStack and vCenter, and its removal.
@@ -182,7 +182,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Replicate(args) => replicate::run(&context, &args).await,
         Command::Failover(command) => failover::run(&context, command).await,
         Command::Certificate(command) => certificate::run(&context, command).await,
-        Command::Verify(command) => verify::run(&context, &command),
+        Command::Verify(command) => verify::run(&context, &command).await,
         Command::Ghost(command) => ghost::run(&context, command).await,
         Command::Job(command) => job::run(&context, command).await,
         Command::Probe(command) => probe::run(&context, command).await,

@@ -76,6 +76,7 @@ fn every_command_has_help() {
         "certificate list",
         "certificate get",
         "verify cert",
+        "verify disk",
         "job list",
         "job show",
         "job log",

@@ -31,6 +31,7 @@ mod target_listings;
 mod targets;
 mod teardown;
 mod unfinished;
+mod verification;
 
 mod throttle;
 
@@ -91,7 +92,7 @@ pub async fn serve(state: OmaState, front: Front, shutdown: CancellationToken) -
 /// Every kind of job this process runs.
 fn register_sagas(builder: RunnerBuilder, state: &OmaState) -> Result<RunnerBuilder, JobError> {
     let context = std::sync::Arc::new(state.clone());
-    let sagas: [&'static Saga<OmaState>; 10] = [
+    let sagas: [&'static Saga<OmaState>; 11] = [
         &replication::REPLICATION,
         &teardown::TEARDOWN,
         &failover::TEST,
@@ -102,6 +103,7 @@ fn register_sagas(builder: RunnerBuilder, state: &OmaState) -> Result<RunnerBuil
         &failover::GROUP,
         &failover::GROUP_CLEANUP,
         &ghosts::REMOVAL,
+        &verification::VERIFICATION,
     ];
     sagas.into_iter().try_fold(builder, |builder, saga| builder.register(saga, context.clone()))
 }

@@ -59,6 +59,7 @@ fn domain_routes() -> OpenApiRouter<OmaState> {
         .routes(routes!(contexts::list))
         .routes(routes!(contexts::show, contexts::delete))
         .routes(routes!(contexts::delete_replica))
+        .routes(routes!(contexts::verify_replica))
         .routes(routes!(discovery::scan))
         .routes(routes!(discovery::add))
         .routes(routes!(credentials::create, credentials::list))

@@ -29,6 +29,15 @@ pub struct Roots {
     pub after: LeafDigest,
 }
 
+/// Leaves that have an entry, and where to go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedLeaves {
+    /// Index and digest of each, in order; bounded.
+    pub digests: Vec<(u64, LeafDigest)>,
+    /// The first leaf not looked at.
+    pub next_leaf: u64,
+}
+
 /// A digest file that is open.
 #[derive(Debug)]
 pub struct LeafFile {
@@ -150,6 +159,23 @@ impl LeafFile {
             Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Some(leaf)),
             Err(errno) => Err(ProofError::file("find the data of the digest file", &self.path)(errno.into())),
         }
+    }
+
+    /// The next leaves from `leaf` on that have an entry: all others are zero. `None` after the last.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn named_from(&self, leaf: u64) -> Result<Option<NamedLeaves>, ProofError> {
+        let Some(first_leaf) = self.next_leaf(leaf)? else { return Ok(None) };
+        let count = CHUNK_LEAVES.min(self.leaves_total() - first_leaf);
+        let entries = self.read(first_leaf, count)?;
+        let digests = (first_leaf..).zip(entries.chunks_exact(32)).filter(|(_, entry)| !is_zero(entry));
+        let digests = digests.map(|(leaf, entry)| {
+            let mut digest = NO_ENTRY;
+            digest.copy_from_slice(entry);
+            (leaf, digest)
+        });
+        Ok(Some(NamedLeaves { digests: digests.collect(), next_leaf: first_leaf + count }))
     }
 
     /// The root over all leaves; those without an entry count as zero.

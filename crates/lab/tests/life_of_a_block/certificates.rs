@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use lab::world::Roles;
+use lab::world::proof::replica_of;
 use serde_json::Value;
 
 use super::stage::{Stage, VM, modes};
@@ -118,4 +119,32 @@ async fn lost_digests_are_made_anew_by_comparing_everything() {
         let files: Vec<&str> = files.iter().map(String::as_str).collect();
         assert_eq!(stage.verified(&files).await.as_array().unwrap().len(), 4, "the chain goes on");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_flipped_bit_of_a_replica_is_found_and_its_leaf_named() {
+    let stage = Stage::ready(Roles::Together).await;
+    let verify = ["verify", "disk", VM, "--watch"];
+    let early = stage.world.operator().run(&verify).await.unwrap();
+    assert_eq!(early.code, CONFLICT, "{}", early.stderr);
+    stage.replicated().await;
+    stage.guest_writes(5, 1).await;
+    stage.replicated().await;
+    stage.command(&verify).await;
+
+    let disk = &stage.world.disks()[1];
+    let replica = replica_of(&stage.world, disk).await.unwrap();
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(&replica).unwrap();
+    let offset = 65_536 * 1234 + 77;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], offset).unwrap();
+    let output = stage.world.operator().run(&verify).await.unwrap();
+    assert_eq!(output.code, 1, "{}", output.stderr);
+    let told = format!("1 of 4096 leaves of {} are not what was certified, the first is leaf 1234", disk.disk_id);
+    assert!(output.stderr.contains(&told), "{}", output.stderr);
+
+    // It is healed by the next replication, and trusted again.
+    stage.replicated().await;
+    stage.command(&verify).await;
 }

@@ -1,10 +1,11 @@
-//! `migratekit verify`: proof that needs no hub and believes none.
+//! `migratekit verify`: certificates, which needs no hub and believes none; and the replica a hub has of a VM.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use api::oma::replications::Accepted;
 use clap::Subcommand;
 use model::FailureKind;
 use proof::certificate::MAX_CERTIFICATE_BYTES;
@@ -13,8 +14,9 @@ use proof::key::is_public_key;
 use proof::{Certificate, Document};
 
 use super::clock::stamp;
-use super::failure::Failure;
-use super::hub::Context;
+use super::failover;
+use super::failure::{Failure, INTERRUPTED};
+use super::hub::{Context, escape, unknown};
 use super::output::{fields, hint, show};
 
 /// What can be verified.
@@ -30,21 +32,55 @@ pub enum VerifyCommand {
         #[arg(long, value_name = "KEY")]
         key: Option<String>,
     },
+    /// Read a VM's whole replica again on the hub and compare it with what was certified last.
+    Disk {
+        /// Name or context id.
+        vm: String,
+        /// Stay until it is done; without it the job's log says how it went.
+        #[arg(long)]
+        watch: bool,
+    },
 }
 
 /// Does it.
 ///
 /// # Errors
 /// Why a certificate is not to be relied on.
-pub fn run(context: &Context, command: &VerifyCommand) -> Result<ExitCode, Failure> {
-    let VerifyCommand::Cert { files, key } = command;
-    if key.as_deref().is_some_and(|key| !is_public_key(key)) {
+pub async fn run(context: &Context, command: &VerifyCommand) -> Result<ExitCode, Failure> {
+    match command {
+        VerifyCommand::Cert { files, key } => certificates(context, files, key.as_deref()),
+        VerifyCommand::Disk { vm, watch } => disks(context, vm, *watch).await,
+    }
+}
+
+async fn disks(context: &Context, vm: &str, stay: bool) -> Result<ExitCode, Failure> {
+    let client = context.client()?;
+    let begun = client.post(&format!("/api/v1/vm-contexts/{}/replica/verify", escape(vm)), &()).await;
+    let accepted: Accepted = begun.map_err(|error| unknown(error, "see `migratekit vm list`"))?;
+    if !stay {
+        show(context.output, &accepted, |accepted| format!("started {}", accepted.tracking_id))?;
+        hint(context.output, &format!("next: migratekit job log {} --follow", accepted.tracking_id));
+        return Ok(ExitCode::SUCCESS);
+    }
+    tokio::select! {
+        ended = failover::until_ended(context, &client, &accepted.tracking_id) => ended?,
+        _ = tokio::signal::ctrl_c() => {
+            hint(context.output, &format!("\nit goes on: migratekit job show {}", accepted.tracking_id));
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+    }
+    show(context.output, &accepted, |_| format!("every leaf of the replica of {vm} is what was certified"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn certificates(context: &Context, files: &[PathBuf], key: Option<&str>) -> Result<ExitCode, Failure> {
+    if key.is_some_and(|key| !is_public_key(key)) {
         return Err(Failure::new(FailureKind::Invalid, "--key is not a public key")
             .remedy("give 64 lower-case hexadecimal digits, as `migratekit certificate list` shows them"));
     }
     let certificates = files.iter().map(|file| read(file)).collect::<Result<Vec<_>, _>>()?;
-    let documents = chain::verify(&certificates, key.as_deref())
-        .map_err(|error| Failure::of(error.kind(), &error, error.remedy()))?;
+    let documents =
+        chain::verify(&certificates, key).map_err(|error| Failure::of(error.kind(), &error, error.remedy()))?;
     show(context.output, &documents, |documents| text(documents))?;
     if key.is_none() {
         hint(context.output, "the key was not checked: give the one you know to be your hub's with --key");

@@ -157,6 +157,12 @@ fn runs_of_equal_leaves_are_staged_whole_and_zeroes_stay_holes() {
     expected.push(5, 8000, &[7; 32]).unwrap();
     assert_eq!(staged.root().unwrap(), expected.finish());
     assert_eq!(staged.next_leaf(12_000).unwrap(), None, "the end is a hole");
+    let (mut named, mut leaf) = (Vec::new(), 0);
+    while let Some(more) = staged.named_from(leaf).unwrap() {
+        named.extend(more.digests);
+        leaf = more.next_leaf;
+    }
+    assert_eq!(named, (5..8005).map(|leaf| (leaf, [7; 32])).collect::<Vec<_>>());
 }
 
 #[test]
