@@ -1,6 +1,6 @@
-# Two commands for a newcomer: `make demo` and `make test`. Both install what is missing and say so.
+# Commands for a newcomer: `make demo`, `make test` and `make bench`. Each installs what is missing and says so.
 
-.PHONY: demo test
+.PHONY: demo test bench
 
 demo: export KEEP := $(KEEP)
 demo:
@@ -10,3 +10,8 @@ demo:
 test:
 	@scripts/prepare test
 	@scripts/cargo xtask check
+
+# Measures the data path beside its peers, in RAM; `make bench ARGS='--size-gib 0.25 --rounds 1'` for a quick look.
+bench:
+	@scripts/prepare bench
+	@scripts/cargo run --release --quiet -p bench -- run $(ARGS)

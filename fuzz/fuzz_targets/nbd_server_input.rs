@@ -7,9 +7,9 @@ use std::sync::{Arc, LazyLock};
 use async_trait::async_trait;
 use block::{BlockDevice, MemoryDevice};
 use libfuzzer_sys::fuzz_target;
+use nbd::channel::{Channel, Hangup, Intake};
 use nbd::proto::handshake::{OptionHeader, encode_meta_request};
 use nbd::proto::wire::option;
-use nbd::channel::{Channel, Hangup, Intake};
 use nbd::server::{ExportListing, ExportSource, OpenExport, OpenRefused, ServeOptions, serve_connection};
 use tokio::runtime::{Builder, Runtime};
 

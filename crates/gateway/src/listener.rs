@@ -40,8 +40,8 @@ impl Listener {
     /// Serves one connection of the TLS port to its end.
     pub(crate) async fn handle(&self, incoming: Incoming) {
         let Accepted { route, stream, remote } = match incoming {
-            Incoming::Nbd(accepted) => return self.handle_nbd(accepted).await,
-            Incoming::Stream(accepted) => accepted,
+            Incoming::Nbd(accepted) => return self.handle_nbd(*accepted).await,
+            Incoming::Stream(accepted) => *accepted,
         };
         match &route {
             // The acceptor hands these over as channels.

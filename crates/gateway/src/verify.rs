@@ -113,7 +113,8 @@ impl Check {
             let (mut leaf, end) = (record.first_leaf, record.first_leaf.saturating_add(record.leaf_count.into()));
             while leaf < end {
                 let last = batch.last_mut().filter(|last| {
-                    last.first_leaf + last.expected.len() as u64 == leaf && (last.expected.len() as u64) < LEAVES_PER_READ
+                    last.first_leaf + last.expected.len() as u64 == leaf
+                        && (last.expected.len() as u64) < LEAVES_PER_READ
                 });
                 let stretch = match last {
                     Some(stretch) => stretch,
@@ -224,7 +225,9 @@ impl LeafSet {
     }
 
     fn contains(&self, leaf: u64) -> bool {
-        self.words.get(usize::try_from(leaf / 64).unwrap_or(usize::MAX)).is_some_and(|word| word & (1 << (leaf % 64)) != 0)
+        self.words
+            .get(usize::try_from(leaf / 64).unwrap_or(usize::MAX))
+            .is_some_and(|word| word & (1 << (leaf % 64)) != 0)
     }
 }
 

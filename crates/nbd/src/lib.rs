@@ -5,8 +5,8 @@
 pub mod channel;
 pub mod client;
 pub mod error;
-pub mod lane;
 mod frame;
+pub mod lane;
 pub mod limits;
 pub mod proto;
 pub mod server;

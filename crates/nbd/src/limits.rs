@@ -16,7 +16,7 @@ pub(crate) const MAX_STATUS_REGIONS: usize = 8192;
 /// Room a channel needs to receive into, in bytes: one TLS record with its inner content type (RFC 8446 section 5.2).
 pub const MIN_SPARE_BYTES: usize = 16 * 1024 + 1;
 /// Longest piece of a payload handed to the device at once, in bytes: it is still in the processor's cache then.
-pub(crate) const PIECE_BYTES: usize = 256 * 1024;
+pub(crate) const PIECE_BYTES: usize = 128 * 1024;
 /// Bytes a server's connection keeps of what it received: a piece, its head, and most of the next.
 pub(crate) const INTAKE_BYTES: usize = 2 * PIECE_BYTES + 4 * MIN_SPARE_BYTES;
 

@@ -207,9 +207,7 @@ where
 }
 
 /// How the thread ended, or that it did so without a word: a device panicked.
-fn outcome(
-    ended: Result<Result<SessionEnd, NbdError>, oneshot::error::RecvError>,
-) -> Result<SessionEnd, NbdError> {
+fn outcome(ended: Result<Result<SessionEnd, NbdError>, oneshot::error::RecvError>) -> Result<SessionEnd, NbdError> {
     ended.unwrap_or_else(|_panicked| Err(NbdError::Stream { source: io::Error::other("the connection's thread died") }))
 }
 

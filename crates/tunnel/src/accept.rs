@@ -54,9 +54,9 @@ impl Default for AcceptLimits {
 #[derive(Debug)]
 pub enum Incoming {
     /// HTTP or an agent's control connection.
-    Stream(Accepted),
+    Stream(Box<Accepted>),
     /// NBD.
-    Nbd(AcceptedNbd),
+    Nbd(Box<AcceptedNbd>),
 }
 
 impl Incoming {
@@ -196,7 +196,7 @@ impl Acceptor {
         if class == RouteClass::Nbd {
             let (channel, certificate) = handshake::server(tcp, config, received).await.map_err(failed)?;
             let peer = peer_identity(certificate.as_ref(), remote)?;
-            return Ok(Incoming::Nbd(AcceptedNbd { peer, channel, remote }));
+            return Ok(Incoming::Nbd(Box::new(AcceptedNbd { peer, channel, remote })));
         }
         let stream = StartHandshake::from_parts(hello, tcp).into_stream(config).await.map_err(failed)?;
         let route = if class == RouteClass::AgentControl {
@@ -205,7 +205,7 @@ impl Acceptor {
         } else {
             Route::Http
         };
-        Ok(Incoming::Stream(Accepted { route, stream, remote }))
+        Ok(Incoming::Stream(Box::new(Accepted { route, stream, remote })))
     }
 
     fn slot(&self, remote: SocketAddr) -> Result<AddressSlot<'_>, TunnelError> {

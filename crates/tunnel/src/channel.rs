@@ -18,10 +18,10 @@ use crate::record::{
     ContentType, MAX_PLAINTEXT_BYTES, MAX_RECORD_BYTES, OVERHEAD_BYTES, RecordError, RecordKey, record_length,
 };
 
-/// Sealed bytes collected before they are sent, in bytes: 16 full records and a head.
-const OUTGOING_BYTES: usize = 17 * (MAX_PLAINTEXT_BYTES + OVERHEAD_BYTES);
-/// Room for records as they come, in bytes: 16 full ones.
-const INCOMING_BYTES: usize = 16 * MAX_RECORD_BYTES;
+/// Sealed bytes collected before they are sent, in bytes: 8 full records and a head.
+const OUTGOING_BYTES: usize = 9 * (MAX_PLAINTEXT_BYTES + OVERHEAD_BYTES);
+/// Room for records as they come, in bytes: 8 full ones.
+const INCOMING_BYTES: usize = 8 * MAX_RECORD_BYTES;
 /// Records sealed with one key before it is replaced. AES-GCM may seal 2^24.5 full records (RFC 8446 section 5.5).
 const RECORDS_PER_KEY: u64 = 1 << 23;
 /// Records without content taken in a row: no peer has a reason for them.

@@ -192,7 +192,6 @@ impl Dialer {
             .unwrap_or_else(|_| Err(silent(&self.hub, "waiting for the hub's first word", GREETING_DEADLINE)))?;
         Ok(stream)
     }
-
 }
 
 fn agent_tls(identity: &AgentIdentity) -> Result<AgentTls, TunnelError> {

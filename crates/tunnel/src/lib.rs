@@ -10,8 +10,8 @@
 
 pub mod accept;
 pub mod certificate;
-pub mod channel;
 pub mod challenge;
+pub mod channel;
 pub mod csr;
 pub mod dial;
 pub mod error;

@@ -104,8 +104,14 @@ impl RecordKey {
         head.copy_from_slice(&header);
         let (ciphertext, kind_and_tag) = body.split_at_mut(plaintext.len());
         let nonce = self.next_nonce()?;
-        let sealed =
-            self.key.seal_out_of_place_scatter(nonce, Aad::from(header), plaintext, ciphertext, &[kind.code()], kind_and_tag);
+        let sealed = self.key.seal_out_of_place_scatter(
+            nonce,
+            Aad::from(header),
+            plaintext,
+            ciphertext,
+            &[kind.code()],
+            kind_and_tag,
+        );
         sealed.map_err(|_| RecordError::KeyUsedUp)
     }
 

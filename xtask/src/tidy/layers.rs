@@ -9,7 +9,7 @@ const LAYERS: [&[&str]; 6] = [
     &["nbd", "proof", "store", "vmdk"],
     &["tunnel", "mover", "gateway", "volume-daemon", "vma", "oma"],
     &["migratekit"],
-    &["lab"],
+    &["lab", "bench"],
 ];
 
 /// Arrows inside a layer that the table allows.

@@ -102,7 +102,8 @@ impl Hub {
 
 async fn serve(incoming: Incoming, shared: Arc<Shared>, controls: mpsc::Sender<ControlConnection>) {
     match incoming {
-        Incoming::Stream(Accepted { route: Route::AgentControl(peer), stream, .. }) => {
+        Incoming::Stream(accepted) => {
+            let Accepted { route: Route::AgentControl(peer), stream, .. } = *accepted else { return };
             if let Ok(control) = ControlConnection::from_stream(stream, peer.enrollment_id).await {
                 let _ = controls.send(control).await;
             }
@@ -116,7 +117,6 @@ async fn serve(incoming: Incoming, shared: Arc<Shared>, controls: mpsc::Sender<C
                 _ = serve_connection(accepted.channel, Arc::new(Exports(shared)), options) => {}
             }
         }
-        Incoming::Stream(_) => {}
     }
 }
 

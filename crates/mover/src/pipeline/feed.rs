@@ -16,7 +16,7 @@ use crate::progress::DiskProgress;
 use crate::reader::{Reader, Source};
 
 /// Chunks of a local disk, in bytes: small enough to stay in the processor's cache from the read to the write.
-const LOCAL_CHUNK_BYTES: u64 = 256 * 1024;
+const LOCAL_CHUNK_BYTES: u64 = 128 * 1024;
 /// Longest zeroing request, in bytes: bounded so that progress and cancellation are seen.
 const MAX_ZERO_BYTES: u64 = 1 << 30;
 

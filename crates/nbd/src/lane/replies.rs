@@ -95,12 +95,7 @@ impl Lane {
         self.conversation.read_exact(room).map_err(|source| NbdError::Stream { source })
     }
 
-    fn chunk(
-        &mut self,
-        place: usize,
-        header: ChunkHeader,
-        destination: &mut Destination<'_>,
-    ) -> Result<(), NbdError> {
+    fn chunk(&mut self, place: usize, header: ChunkHeader, destination: &mut Destination<'_>) -> Result<(), NbdError> {
         let failed = |source| NbdError::Stream { source };
         let waiting = &mut self.waiting[place];
         if header.kind == chunk::OFFSET_DATA && waiting.command == Command::Read {
@@ -149,7 +144,5 @@ fn room_for<'a>(
     let Some((base, buffer)) = destination else { return Err(unexpected) };
     let start = piece.offset.checked_sub(*base).and_then(|start| usize::try_from(start).ok());
     let length = usize::try_from(piece.length).unwrap_or(usize::MAX);
-    start
-        .and_then(|start| buffer.get_mut(start..start.checked_add(length)?))
-        .ok_or(unexpected)
+    start.and_then(|start| buffer.get_mut(start..start.checked_add(length)?)).ok_or(unexpected)
 }

@@ -9,7 +9,7 @@ use nbd::client::{Client, ClientOptions, Wishes, list_exports};
 use nbd::proto::handshake::ReplyMode;
 use nbd::server::{Command, CommandRecord, ConnectionObserver, Errno, ServeOptions, serve_connection};
 
-use crate::harness::{pair, Exports, Served, content};
+use crate::harness::{Exports, Served, content, pair};
 
 const SIZE_BYTES: u64 = 40 * (1 << 20) + 777;
 

@@ -108,7 +108,8 @@ fn what_was_changed_on_the_way_is_never_handed_out() {
 
 #[test]
 fn what_is_no_record_ends_the_connection() {
-    let cases: [&[u8]; 4] = [b"GET / HTTP/1.1\r\n\r\n", &[23, 3, 3, 0xff, 0xff], &[22, 3, 3, 0, 4, 1, 0, 0, 0], &[23, 3, 3, 0, 0]];
+    let cases: [&[u8]; 4] =
+        [b"GET / HTTP/1.1\r\n\r\n", &[23, 3, 3, 0xff, 0xff], &[22, 3, 3, 0, 4, 1, 0, 0, 0], &[23, 3, 3, 0, 0]];
     for bytes in cases {
         let (ours, mut raw) = sockets();
         let mut ours = channel(ours, 1, 2);

@@ -1,6 +1,7 @@
 //! The data plane's connections: our record layer against itself and against rustls's own.
 
 use std::io;
+use std::thread::JoinHandle;
 
 use nbd::channel::{Channel, Intake};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,8 +31,8 @@ fn read(channel: &mut TlsChannel, length: usize) -> io::Result<Vec<u8>> {
 }
 
 /// Greets, then sends everything back that comes, until the end; on a thread of its own.
-fn echo(mut channel: TlsChannel) -> tokio::task::JoinHandle<io::Result<u64>> {
-    tokio::task::spawn_blocking(move || {
+fn echo(mut channel: TlsChannel) -> JoinHandle<io::Result<u64>> {
+    std::thread::spawn(move || {
         channel.send(&[b"NBDMAGIC"])?;
         let mut intake = Intake::new(1 << 18);
         let mut echoed = 0;
@@ -43,6 +44,13 @@ fn echo(mut channel: TlsChannel) -> tokio::task::JoinHandle<io::Result<u64>> {
         channel.finish();
         Ok(echoed)
     })
+}
+
+/// How the echo ended.
+async fn end_of(echoing: JoinHandle<io::Result<u64>>) -> io::Result<u64> {
+    let died = |_| io::Error::other("the echo died");
+    let joined = tokio::task::spawn_blocking(move || echoing.join().map_err(died)?);
+    soon("the end of the echo", joined).await.map_err(io::Error::other)?
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,7 +78,7 @@ async fn both_ends_of_ours() {
         assert_eq!(channel.receive(&mut intake).unwrap(), 0, "a goodbye is an end, not an error");
     });
     soon("the talk", talking).await.unwrap();
-    assert_eq!(soon("the echo", echoing).await.unwrap().unwrap(), 1 + 16_384 + 16_385 + 100_000);
+    assert_eq!(end_of(echoing).await.unwrap(), 1 + 16_384 + 16_385 + 100_000);
 }
 
 /// rustls's own record layer on the agent's side, through more than any buffer holds, and through its key updates.
@@ -110,7 +118,7 @@ async fn rustls_at_the_other_end() {
     }
     stream.shutdown().await.unwrap();
     assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0, "the hub says goodbye, too");
-    assert!(soon("the end", echoing).await.unwrap().unwrap() > LONG as u64);
+    assert!(end_of(echoing).await.unwrap() > LONG as u64);
 }
 
 /// Bytes changed on the way end the connection; nothing of them is handed out.
@@ -124,6 +132,6 @@ async fn a_cut_connection_is_no_clean_end() {
     let channel = dialled.unwrap();
     channel.hangup().unwrap().cut();
     drop(channel);
-    let error = soon("the end", echoing).await.unwrap().unwrap_err();
+    let error = end_of(echoing).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{error}");
 }

@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tunnel::identity::AGENT_VALIDITY;
 use tunnel::{
-    AcceptLimits, Accepted, AcceptedNbd, Acceptor, Incoming, AgentIdentity, AgentKey, CaPrefix, Dialer, HubAddress, HubIdentity,
-    PairingRecord, ServerTls, csr, issue_agent_certificate,
+    AcceptLimits, Accepted, AcceptedNbd, Acceptor, AgentIdentity, AgentKey, CaPrefix, Dialer, HubAddress, HubIdentity,
+    Incoming, PairingRecord, ServerTls, csr, issue_agent_certificate,
 };
 
 /// Waits for what must come; a test that waits longer than this has failed.
@@ -72,7 +72,7 @@ impl Hub {
     /// The next connection, which is none of the data plane.
     pub(crate) async fn next(&mut self) -> Accepted {
         match soon("an accepted connection", self.accepted.recv()).await.unwrap() {
-            Incoming::Stream(accepted) => accepted,
+            Incoming::Stream(accepted) => *accepted,
             Incoming::Nbd(accepted) => panic!("{accepted:?}"),
         }
     }
@@ -80,7 +80,7 @@ impl Hub {
     /// The next connection, which is one of the data plane.
     pub(crate) async fn next_nbd(&mut self) -> AcceptedNbd {
         match soon("an accepted connection", self.accepted.recv()).await.unwrap() {
-            Incoming::Nbd(accepted) => accepted,
+            Incoming::Nbd(accepted) => *accepted,
             Incoming::Stream(accepted) => panic!("{accepted:?}"),
         }
     }
