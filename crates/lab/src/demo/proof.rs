@@ -31,7 +31,8 @@ pub(super) async fn check(world: &World, progress: &Value, checks: &mut Checks) 
     Ok(())
 }
 
-/// The certificate of a disk is fetched, verified offline, and refused after one byte of its file was changed.
+/// The certificate of a disk is fetched (once: the file of it is never written over), verified offline, and a copy of it
+/// with one bit flipped is refused.
 async fn check_certificate(
     world: &World,
     progress: &Value,
@@ -42,7 +43,7 @@ async fn check_certificate(
     let certificates = progress["certificates"].as_array().map(Vec::as_slice).unwrap_or_default();
     let certificate = certificates.iter().find(|certificate| certificate["disk_id"] == disk_id);
     let id = certificate.and_then(|certificate| certificate["id"].as_str()).unwrap_or_default();
-    let file = world.dir().join(format!("{disk_id}.certificate"));
+    let file = world.dir().join(format!("{id}.certificate"));
     let path = file.to_string_lossy();
     let operator = world.operator();
     operator.run(&["certificate", "get", id, "--output-file", &path]).await?;
@@ -51,14 +52,15 @@ async fn check_certificate(
     let held = verified.code == 0 && documents[0]["root"] == root;
     let seen = format!("root {}", documents[0]["root"].as_str().unwrap_or("none"));
     checks.that(&format!("{disk_id}: its certificate verifies offline and is of the replica's bytes"), held, &seen);
+    let changed = file.with_extension("changed");
     let mut content = std::fs::read(&file).map_err(WorldError::file("read", &file))?;
     let middle = content.len() / 2;
     if let Some(byte) = content.get_mut(middle) {
         *byte ^= 1;
     }
-    std::fs::write(&file, content).map_err(WorldError::file("write", &file))?;
-    let refused = operator.run(&["verify", "cert", &path]).await?;
-    let what = format!("{disk_id}: its certificate is refused after one bit of the file was flipped");
+    std::fs::write(&changed, content).map_err(WorldError::file("write", &changed))?;
+    let refused = operator.run(&["verify", "cert", &changed.to_string_lossy()]).await?;
+    let what = format!("{disk_id}: a copy of its certificate with one bit flipped is refused");
     checks.that(&what, refused.code != 0, &format!("exit code {}", refused.code));
     Ok(())
 }
