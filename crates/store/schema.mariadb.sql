@@ -287,6 +287,40 @@ CREATE TABLE `device_mappings` (
   CONSTRAINT `ck_device_mappings_snapshot_status` CHECK (`snapshot_status` in ('none','creating','ready','reverting','failed'))
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_nopad_bin;
 
+CREATE TABLE `equality_certificates` (
+  `id` varchar(64) NOT NULL,
+  `vm_context_id` varchar(64) NOT NULL,
+  `vm_disk_id` varchar(64) NOT NULL,
+  `job_id` varchar(64) DEFAULT NULL,
+  `disk_id` varchar(64) NOT NULL,
+  `change_id` varchar(255) NOT NULL,
+  `root_digest` varchar(64) NOT NULL,
+  `capacity_bytes` bigint(20) NOT NULL,
+  `leaf_size_bytes` bigint(20) NOT NULL,
+  `leaves_total` bigint(20) NOT NULL,
+  `leaves_verified` bigint(20) NOT NULL,
+  `sync_type` varchar(64) NOT NULL,
+  `previous_certificate_id` varchar(64) DEFAULT NULL,
+  `document` text NOT NULL,
+  `signature` varchar(255) NOT NULL,
+  `public_key` varchar(64) NOT NULL,
+  `created_at` datetime(6) NOT NULL,
+  PRIMARY KEY (`id`),
+  UNIQUE KEY `uq_equality_certificates_job_id_vm_disk_id` (`job_id`,`vm_disk_id`),
+  KEY `ix_equality_certificates_vm_disk_id_id` (`vm_disk_id`,`id`),
+  KEY `ix_equality_certificates_vm_context_id_id` (`vm_context_id`,`id`),
+  KEY `ix_equality_certificates_previous_certificate_id` (`previous_certificate_id`),
+  CONSTRAINT `fk_equality_certificates_job_id` FOREIGN KEY (`job_id`) REFERENCES `replication_jobs` (`id`) ON DELETE SET NULL,
+  CONSTRAINT `fk_equality_certificates_previous_certificate_id` FOREIGN KEY (`previous_certificate_id`) REFERENCES `equality_certificates` (`id`) ON DELETE SET NULL,
+  CONSTRAINT `fk_equality_certificates_vm_context_id` FOREIGN KEY (`vm_context_id`) REFERENCES `vm_replication_contexts` (`context_id`) ON DELETE CASCADE,
+  CONSTRAINT `fk_equality_certificates_vm_disk_id` FOREIGN KEY (`vm_disk_id`) REFERENCES `vm_disks` (`id`) ON DELETE CASCADE,
+  CONSTRAINT `ck_equality_certificates_capacity_bytes` CHECK (`capacity_bytes` >= 0),
+  CONSTRAINT `ck_equality_certificates_leaf_size_bytes` CHECK (`leaf_size_bytes` >= 0),
+  CONSTRAINT `ck_equality_certificates_leaves_total` CHECK (`leaves_total` >= 0),
+  CONSTRAINT `ck_equality_certificates_leaves_verified` CHECK (`leaves_verified` >= 0),
+  CONSTRAINT `ck_equality_certificates_sync_type` CHECK (`sync_type` in ('initial','incremental','compare'))
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_nopad_bin;
+
 CREATE TABLE `failover_jobs` (
   `id` varchar(64) NOT NULL,
   `job_id` varchar(64) NOT NULL,

@@ -319,6 +319,46 @@ CREATE TABLE "device_mappings" (
   CONSTRAINT "fk_device_mappings_vm_context_id" FOREIGN KEY ("vm_context_id") REFERENCES "vm_replication_contexts" ("context_id") ON DELETE CASCADE
 ) STRICT;
 
+CREATE TABLE "equality_certificates" (
+  "id" TEXT NOT NULL PRIMARY KEY,
+  "vm_context_id" TEXT NOT NULL,
+  "vm_disk_id" TEXT NOT NULL,
+  "job_id" TEXT NULL,
+  "disk_id" TEXT NOT NULL,
+  "change_id" TEXT NOT NULL,
+  "root_digest" TEXT NOT NULL,
+  "capacity_bytes" INTEGER NOT NULL,
+  "leaf_size_bytes" INTEGER NOT NULL,
+  "leaves_total" INTEGER NOT NULL,
+  "leaves_verified" INTEGER NOT NULL,
+  "sync_type" TEXT NOT NULL,
+  "previous_certificate_id" TEXT NULL,
+  "document" TEXT NOT NULL,
+  "signature" TEXT NOT NULL,
+  "public_key" TEXT NOT NULL,
+  "created_at" TEXT NOT NULL,
+  CONSTRAINT "uq_equality_certificates_job_id_vm_disk_id" UNIQUE ("job_id", "vm_disk_id"),
+  CONSTRAINT "ck_equality_certificates_id" CHECK (length("id") <= 64),
+  CONSTRAINT "ck_equality_certificates_vm_context_id" CHECK (length("vm_context_id") <= 64),
+  CONSTRAINT "ck_equality_certificates_vm_disk_id" CHECK (length("vm_disk_id") <= 64),
+  CONSTRAINT "ck_equality_certificates_job_id" CHECK (length("job_id") <= 64),
+  CONSTRAINT "ck_equality_certificates_disk_id" CHECK (length("disk_id") <= 64),
+  CONSTRAINT "ck_equality_certificates_change_id" CHECK (length("change_id") <= 255),
+  CONSTRAINT "ck_equality_certificates_root_digest" CHECK (length("root_digest") <= 64),
+  CONSTRAINT "ck_equality_certificates_capacity_bytes" CHECK ("capacity_bytes" >= 0),
+  CONSTRAINT "ck_equality_certificates_leaf_size_bytes" CHECK ("leaf_size_bytes" >= 0),
+  CONSTRAINT "ck_equality_certificates_leaves_total" CHECK ("leaves_total" >= 0),
+  CONSTRAINT "ck_equality_certificates_leaves_verified" CHECK ("leaves_verified" >= 0),
+  CONSTRAINT "ck_equality_certificates_sync_type" CHECK ("sync_type" IN ('initial', 'incremental', 'compare')),
+  CONSTRAINT "ck_equality_certificates_previous_certificate_id" CHECK (length("previous_certificate_id") <= 64),
+  CONSTRAINT "ck_equality_certificates_signature" CHECK (length("signature") <= 255),
+  CONSTRAINT "ck_equality_certificates_public_key" CHECK (length("public_key") <= 64),
+  CONSTRAINT "fk_equality_certificates_vm_context_id" FOREIGN KEY ("vm_context_id") REFERENCES "vm_replication_contexts" ("context_id") ON DELETE CASCADE,
+  CONSTRAINT "fk_equality_certificates_vm_disk_id" FOREIGN KEY ("vm_disk_id") REFERENCES "vm_disks" ("id") ON DELETE CASCADE,
+  CONSTRAINT "fk_equality_certificates_job_id" FOREIGN KEY ("job_id") REFERENCES "replication_jobs" ("id") ON DELETE SET NULL,
+  CONSTRAINT "fk_equality_certificates_previous_certificate_id" FOREIGN KEY ("previous_certificate_id") REFERENCES "equality_certificates" ("id") ON DELETE SET NULL
+) STRICT;
+
 CREATE TABLE "failover_jobs" (
   "id" TEXT NOT NULL PRIMARY KEY,
   "job_id" TEXT NOT NULL,
@@ -1194,6 +1234,12 @@ CREATE INDEX "ix_cbt_history_job_id" ON "cbt_history" ("job_id");
 CREATE INDEX "ix_cbt_history_vm_context_id_created_at" ON "cbt_history" ("vm_context_id", "created_at");
 
 CREATE INDEX "ix_device_mappings_vm_context_id" ON "device_mappings" ("vm_context_id");
+
+CREATE INDEX "ix_equality_certificates_previous_certificate_id" ON "equality_certificates" ("previous_certificate_id");
+
+CREATE INDEX "ix_equality_certificates_vm_context_id_id" ON "equality_certificates" ("vm_context_id", "id");
+
+CREATE INDEX "ix_equality_certificates_vm_disk_id_id" ON "equality_certificates" ("vm_disk_id", "id");
 
 CREATE INDEX "ix_failover_jobs_replication_job_id" ON "failover_jobs" ("replication_job_id");
 

@@ -1,6 +1,7 @@
 //! The control plane's API, a file per resource.
 
 pub mod agents;
+pub mod certificates;
 pub mod contexts;
 pub mod credentials;
 pub mod discovery;

@@ -5,6 +5,8 @@
 
 #[path = "life_of_a_block/answers.rs"]
 mod answers;
+#[path = "life_of_a_block/certificates.rs"]
+mod certificates;
 #[path = "life_of_a_block/kills.rs"]
 mod kills;
 #[path = "life_of_a_block/stage.rs"]

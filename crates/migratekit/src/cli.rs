@@ -1,6 +1,7 @@
 //! The command line: what can be typed, and which file does it.
 
 mod agent;
+mod certificate;
 mod clock;
 mod completions;
 mod failover;
@@ -18,6 +19,7 @@ mod replicate;
 mod role;
 mod target;
 mod vcenter;
+mod verify;
 mod vm;
 
 use std::process::ExitCode;
@@ -98,6 +100,12 @@ enum Command {
     /// Fail a VM over into its target: for a test, or for good; and the ways back.
     #[command(subcommand)]
     Failover(failover::FailoverCommand),
+    /// Certificates: what was proven at each commit, signed.
+    #[command(subcommand)]
+    Certificate(certificate::CertificateCommand),
+    /// Verify certificates, which needs no hub, or the replica of a VM.
+    #[command(subcommand)]
+    Verify(verify::VerifyCommand),
     /// What was left behind in CloudStack and vCenter, and its removal.
     #[command(subcommand)]
     Ghost(ghost::GhostCommand),
@@ -173,6 +181,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Group(command) => group::run(&context, command).await,
         Command::Replicate(args) => replicate::run(&context, &args).await,
         Command::Failover(command) => failover::run(&context, command).await,
+        Command::Certificate(command) => certificate::run(&context, command).await,
+        Command::Verify(command) => verify::run(&context, &command).await,
         Command::Ghost(command) => ghost::run(&context, command).await,
         Command::Job(command) => job::run(&context, command).await,
         Command::Probe(command) => probe::run(&context, command).await,

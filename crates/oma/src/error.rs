@@ -8,6 +8,7 @@ use cloudstack::CloudstackError;
 use joblog::JobError;
 use model::FailureKind;
 use model::status::EnrollmentStatus;
+use proof::ProofError;
 use store::StoreError;
 use tunnel::{Refusal, TunnelError};
 
@@ -51,6 +52,9 @@ pub enum OmaError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Digest files and certificates.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
     /// The target cloud.
     #[error(transparent)]
     Cloud(#[from] CloudstackError),
@@ -172,6 +176,7 @@ impl OmaError {
             Self::Sealing(error) => error.kind(),
             Self::Client(error) => error.kind(),
             Self::Store(error) => error.kind(),
+            Self::Proof(error) => error.kind(),
             Self::Cloud(error) => error.kind(),
             Self::Jobs(error) => error.kind(),
             Self::Tunnel(error) => error.kind(),
@@ -200,6 +205,7 @@ impl OmaError {
             Self::Peer { .. } => Some("check the addresses in the configuration"),
             Self::Client(_) | Self::Randomness => None,
             Self::Store(error) => error.remedy(),
+            Self::Proof(error) => error.remedy(),
             Self::Cloud(error) => error.remedy(),
             Self::Jobs(error) => error.remedy(),
             Self::Tunnel(error) => error.remedy(),

@@ -1,6 +1,7 @@
 //! The handlers, a file per resource. They translate between HTTP and the modules that do the work.
 
 pub mod agents;
+pub(crate) mod certificates;
 pub(crate) mod contexts;
 pub(crate) mod credentials;
 pub(crate) mod discovery;

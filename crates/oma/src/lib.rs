@@ -17,6 +17,8 @@ pub mod origin;
 pub mod router;
 pub mod state;
 
+mod certificates;
+mod digests;
 mod failover;
 mod failure;
 mod ghosts;
@@ -29,6 +31,7 @@ mod target_listings;
 mod targets;
 mod teardown;
 mod unfinished;
+mod verification;
 
 mod throttle;
 
@@ -61,6 +64,10 @@ pub async fn run(config: OmaConfig, store: Store, events: Events, shutdown: Canc
 pub async fn serve(state: OmaState, front: Front, shutdown: CancellationToken) -> Result<(), OmaError> {
     // Whatever was connected when this process last stopped is not now.
     store::vma_active_connections::disconnected(state.store(), None).await?;
+    if let Err(error) = digests::settle_all(&state).await {
+        // Each replication settles its own disk before it begins.
+        tracing::warn!(error = &error as &dyn std::error::Error, "what was proven before is not settled yet");
+    }
     let router = router::router(state.clone());
     let runner = state.runner().clone();
     // Whatever ends the listeners ends the rest, too.
@@ -85,7 +92,7 @@ pub async fn serve(state: OmaState, front: Front, shutdown: CancellationToken) -
 /// Every kind of job this process runs.
 fn register_sagas(builder: RunnerBuilder, state: &OmaState) -> Result<RunnerBuilder, JobError> {
     let context = std::sync::Arc::new(state.clone());
-    let sagas: [&'static Saga<OmaState>; 10] = [
+    let sagas: [&'static Saga<OmaState>; 11] = [
         &replication::REPLICATION,
         &teardown::TEARDOWN,
         &failover::TEST,
@@ -96,6 +103,7 @@ fn register_sagas(builder: RunnerBuilder, state: &OmaState) -> Result<RunnerBuil
         &failover::GROUP,
         &failover::GROUP_CLEANUP,
         &ghosts::REMOVAL,
+        &verification::VERIFICATION,
     ];
     sagas.into_iter().try_fold(builder, |builder, saga| builder.register(saga, context.clone()))
 }

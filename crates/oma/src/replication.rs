@@ -2,6 +2,7 @@
 //!
 //! Read `plan` (what would be done and what stands against it), then `saga` (the steps in order), then the steps.
 
+mod certify;
 mod copy;
 mod facts;
 mod finish;

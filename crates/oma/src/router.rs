@@ -15,8 +15,8 @@ use utoipa_axum::routes;
 
 use crate::auth::require_operator;
 use crate::http::{
-    agents, contexts, credentials, discovery, enroll, events, failovers, ghosts, health, jobs, machine_groups,
-    network_mappings, openapi, replications, target_listings, targets,
+    agents, certificates, contexts, credentials, discovery, enroll, events, failovers, ghosts, health, jobs,
+    machine_groups, network_mappings, openapi, replications, target_listings, targets,
 };
 use crate::state::OmaState;
 
@@ -59,6 +59,7 @@ fn domain_routes() -> OpenApiRouter<OmaState> {
         .routes(routes!(contexts::list))
         .routes(routes!(contexts::show, contexts::delete))
         .routes(routes!(contexts::delete_replica))
+        .routes(routes!(contexts::verify_replica))
         .routes(routes!(discovery::scan))
         .routes(routes!(discovery::add))
         .routes(routes!(credentials::create, credentials::list))
@@ -71,6 +72,8 @@ fn domain_routes() -> OpenApiRouter<OmaState> {
         .routes(routes!(replications::cancel))
         .routes(routes!(replications::change_id))
         .routes(routes!(replications::store_change_id))
+        .routes(routes!(certificates::list))
+        .routes(routes!(certificates::show))
 }
 
 /// These, too: failovers.

@@ -6,6 +6,7 @@ use api::gateway::GatewayClient;
 use api::volume::VolumeClient;
 use api::{Client, HttpTransport};
 use joblog::{Events, JobError, Runner, RunnerBuilder, RunnerConfig};
+use proof::{CertificateKey, DigestFolder};
 use runtime::sealed::SealingKey;
 use store::Store;
 use time::OffsetDateTime;
@@ -23,6 +24,8 @@ use crate::inventory::ScanCache;
 
 /// File of the key that seals stored passwords, in the state folder.
 const SEALING_KEY_FILE: &str = "sealing.key";
+/// File of the key that signs certificates of equality, in the state folder.
+const CERTIFICATE_KEY_FILE: &str = "certificate.key";
 
 /// The shared state. Clones are the same.
 #[derive(Clone)]
@@ -38,6 +41,8 @@ struct Inner {
     volumes: VolumeClient,
     gateway: GatewayClient,
     sealing: SealingKey,
+    certificate_key: CertificateKey,
+    digests: DigestFolder,
     identity: HubIdentity,
     auth_limits: AuthLimits,
     enrolment_limits: EnrolmentLimits,
@@ -65,6 +70,8 @@ impl OmaState {
         let identity = HubIdentity::open(&config.state_dir, &[], now)?;
         let sealing =
             SealingKey::load_or_create(&config.state_dir.join(SEALING_KEY_FILE)).map_err(OmaError::Sealing)?;
+        let certificate_key = CertificateKey::load_or_create(&config.state_dir.join(CERTIFICATE_KEY_FILE))?;
+        let digests = DigestFolder::open(&config.state_dir)?;
         let volumes = HttpTransport::tcp(&config.volume_daemon_url, None, None)
             .map_err(|source| OmaError::Peer { peer: "the volume daemon", source })?;
         let gateway = HttpTransport::unix(config.gateway_socket())
@@ -78,6 +85,8 @@ impl OmaState {
             volumes: VolumeClient::new(Client::new(Arc::new(volumes))),
             gateway: GatewayClient::new(gateway),
             sealing,
+            certificate_key,
+            digests,
             identity,
             auth_limits: AuthLimits::default(),
             enrolment_limits: EnrolmentLimits::default(),
@@ -131,6 +140,18 @@ impl OmaState {
     #[must_use]
     pub fn sealing(&self) -> &SealingKey {
         &self.0.sealing
+    }
+
+    /// The key that signs certificates of equality.
+    #[must_use]
+    pub fn certificate_key(&self) -> &CertificateKey {
+        &self.0.certificate_key
+    }
+
+    /// The digest files of the disks.
+    #[must_use]
+    pub fn digests(&self) -> &DigestFolder {
+        &self.0.digests
     }
 
     /// The hub's CA and server identity.

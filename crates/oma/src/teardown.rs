@@ -49,7 +49,11 @@ pub(crate) async fn start(state: &OmaState, vm: &str) -> Result<Accepted, OmaErr
     Ok(Accepted { job_id: tracking_id.clone(), tracking_id })
 }
 
-async fn refuse_while_in_use(state: &OmaState, context_id: &str, own: &[&str]) -> Result<(), OmaError> {
+/// Refuses what needs the replica for itself: while a job of the VM runs, or a failover has its volumes.
+///
+/// # Errors
+/// What uses it, or the database fails.
+pub(crate) async fn refuse_while_in_use(state: &OmaState, context_id: &str, own: &[&str]) -> Result<(), OmaError> {
     let vm = vm_replication_contexts::by_id(state.store(), context_id).await?;
     let unfinished = unfinished::job_of(state, context_id, own).await?.map(|job| job.id);
     if let Some(job) = unfinished.or(vm.current_job_id) {

@@ -9,14 +9,16 @@ use crate::ghosts;
 use crate::replication::REPLICATION;
 use crate::state::OmaState;
 use crate::teardown::TEARDOWN;
+use crate::verification::VERIFICATION;
 
 /// Newest jobs of a type that are looked at; more than one is never unfinished.
 const LOOKED_AT: u32 = 4;
 
 /// Kinds of jobs that touch a replica.
-const TOUCHING: [&str; 8] = [
+const TOUCHING: [&str; 9] = [
     REPLICATION.job_type,
     TEARDOWN.job_type,
+    VERIFICATION.job_type,
     failover::TEST.job_type,
     failover::LIVE.job_type,
     failover::CLEANUP.job_type,

@@ -1,5 +1,5 @@
-//! The commit of a replication: the change ids of all disks of the VM, their history, the statuses of disks, job and
-//! VM, in one transaction. Before it nothing of the run counts; after it everything does.
+//! The commit of a replication: the change ids of all disks of the VM, their history and certificates, the statuses of
+//! disks, job and VM, in one transaction. Before it nothing of the run counts; after it everything does.
 
 use std::collections::HashMap;
 
@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::cbt_history::{self, CbtHistory};
 use crate::connect::Store;
+use crate::equality_certificates::{self, NewCertificate};
 use crate::error::{StoreError, while_doing};
 use crate::joblog::check_lease;
 use crate::replication_jobs::{self as jobs, ReplicationJob};
@@ -52,6 +53,8 @@ pub struct CommittedDisk {
     pub bytes_transferred: u64,
     /// How long it took.
     pub sync_duration_seconds: u64,
+    /// What certifies that they are equal.
+    pub certificate: NewCertificate,
 }
 
 /// Whether a commit did anything.
@@ -166,7 +169,8 @@ async fn commit_disk(
         created_at: now,
     };
     let insert = cbt_history::Entity::insert(history.into_active_model());
-    insert.exec_without_returning(transaction).await.map(|_| ()).map_err(&committing)
+    insert.exec_without_returning(transaction).await.map_err(&committing)?;
+    equality_certificates::insert(transaction, job, row, disk).await
 }
 
 async fn complete(transaction: &DatabaseTransaction, job: &ReplicationJob, commit: &Commit) -> Result<(), StoreError> {

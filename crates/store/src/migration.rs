@@ -4,6 +4,7 @@
 //! and a named lock of the server keeps other processes out meanwhile.
 
 mod m20261101_000001_initial;
+mod m20261129_000002_certificates;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, FromQueryResult, Statement};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
@@ -21,7 +22,7 @@ struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261101_000001_initial::Initial)]
+        vec![Box::new(m20261101_000001_initial::Initial), Box::new(m20261129_000002_certificates::Certificates)]
     }
 }
 

@@ -1,7 +1,7 @@
 //! The schema as values: tables described once, rendered for SQLite and MariaDB.
 //!
-//! This is what the first migration builds, so it is history once released: a later change of the schema is a
-//! migration of its own, never an edit here. The drift test of the committed `schema.*.sql` files says when an edit
+//! This is what the migrations build, so it is history once released: a later change of the schema is a
+//! migration of its own with statements of its own, never an edit of what is here. The drift test of the committed `schema.*.sql` files says when an edit
 //! (also one of a status enum in `model`) would change what the first migration builds.
 
 mod description;
@@ -16,7 +16,7 @@ use description::Table;
 /// The collation of every MariaDB table: compares bytes, like SQLite does, so that both databases agree on what is equal.
 pub(crate) const MARIADB_COLLATION: &str = "utf8mb4_nopad_bin";
 
-/// Every table, parents before children where the circles allow it.
+/// Every table of the first migration, parents before children where the circles allow it.
 fn all_tables() -> Vec<Table> {
     let mut tables = tables::people();
     tables.extend(tables::agents());
@@ -41,6 +41,14 @@ pub(crate) fn initial_statements(dialect: Dialect) -> Vec<String> {
         .extend(tables.iter().enumerate().flat_map(|(at, table)| dialect.late_foreign_keys(table, &known[..=at])));
     statements.extend(views::create_views(dialect));
     statements
+}
+
+/// The statements of the second migration, in order; each may be repeated after an interruption.
+pub(crate) fn certificate_statements(dialect: Dialect) -> Vec<String> {
+    let earlier = all_tables();
+    let tables = tables::certificates();
+    let known: Vec<&str> = earlier.iter().chain(&tables).map(|table| table.name).collect();
+    tables.iter().flat_map(|table| dialect.create_table(table, &known)).collect()
 }
 
 #[cfg(test)]

@@ -120,6 +120,14 @@ pub(crate) async fn one(
     row.ok_or_else(|| StoreError::not_found(WHAT, disk_id))
 }
 
+/// A disk by its row id; `None` when there is none (any more).
+///
+/// # Errors
+/// The database fails.
+pub async fn by_row_id(store: &Store, vm_disk_id: &str) -> Result<Option<VmDisk>, StoreError> {
+    Entity::find_by_id(vm_disk_id).one(store.connection()).await.map_err(while_doing("read a disk"))
+}
+
 /// The disks whose replica a volume is said to be.
 ///
 /// # Errors

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::gateway::VerifyReport;
+use crate::oma::certificates::CertificateView;
 use crate::problem::Problem;
 use crate::vma::{ReaderSpec, RunView};
 
@@ -126,6 +127,9 @@ pub struct ReplicationProgress {
     pub run: Option<RunView>,
     /// What the gateway found per disk, once verified.
     pub verification: Vec<DiskVerification>,
+    /// What each disk's equality was certified with, once committed.
+    #[serde(default)]
+    pub certificates: Vec<CertificateView>,
 }
 
 /// The proof of one disk.

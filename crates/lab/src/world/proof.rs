@@ -5,6 +5,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use block::digest::{RootHasher, leaf_digest};
+use model::LEAF_SIZE_BYTES;
 use tokio::process::Command;
 
 use super::{Disk, World, WorldError};
@@ -47,6 +49,27 @@ pub fn first_difference(left: &Path, right: &Path, length: u64) -> Result<Option
         offset += step as u64;
     }
     Ok(None)
+}
+
+/// The root over all leaves of the first `length` bytes of a file, hex: what a certificate of it has to say.
+///
+/// # Errors
+/// The file cannot be read, or is too short.
+pub fn root_of(path: &Path, length: u64) -> Result<String, WorldError> {
+    let file = File::open(path).map_err(WorldError::file("open", path))?;
+    let mut root = RootHasher::new(length);
+    let mut bytes = vec![0; usize::try_from(LEAF_SIZE_BYTES).unwrap_or(0)];
+    for leaf in 0..length.div_ceil(LEAF_SIZE_BYTES) {
+        let offset = leaf * LEAF_SIZE_BYTES;
+        let step = usize::try_from(length - offset).unwrap_or(bytes.len()).min(bytes.len());
+        file.read_exact_at(&mut bytes[..step], offset).map_err(WorldError::file("read", path))?;
+        let order = |error: block::BlockError| WorldError::Answer {
+            what: format!("the root of {}", path.display()),
+            reason: error.to_string(),
+        };
+        root.push(leaf, 1, &leaf_digest(&bytes[..step])).map_err(order)?;
+    }
+    Ok(root.finish().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Runs `e2fsck -fn` on the file system in the replica, in place, without writing; answers with its last line, too.

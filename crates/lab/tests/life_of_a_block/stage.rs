@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lab::world::proof::{file_system_is_clean, first_difference, replica_of};
+use lab::world::proof::{file_system_is_clean, first_difference, replica_of, root_of};
 use lab::world::{Roles, World, WorldPlan};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -129,8 +129,8 @@ impl Stage {
         self.world.source_vm().await.unwrap()["vm_snapshots"].as_array().unwrap().clone()
     }
 
-    /// Every byte of every replica is the source's of that point in time; nothing is left on the source; the hub's
-    /// records say the same as the run.
+    /// Every byte of every replica is the source's of that point in time and what is certified; nothing is left on the
+    /// source; the hub's records say the same as the run.
     pub(crate) async fn prove(&self, progress: &Value) {
         let vm_snapshot = progress["run"]["vm_snapshot"].as_str().unwrap();
         assert_eq!(self.vm_snapshots().await, Vec::<Value>::new(), "left on the source");
@@ -151,6 +151,9 @@ impl Stage {
             let change_id = &of_disk(&progress["run"]["disks"])["change_id"];
             assert!(change_id.as_str().is_some_and(|id| id.contains('/')), "{progress:#}");
             assert_eq!(&of_disk(&shown["disks"])["disk_change_id"], change_id);
+            let certificate = of_disk(&progress["certificates"]);
+            assert_eq!(certificate["root"], root_of(&replica, disk.capacity_bytes).unwrap(), "{certificate:#}");
+            assert_eq!(&certificate["change_id"], change_id);
             assert_eq!(of_disk(&shown["disks"])["sync_status"], "completed");
         }
     }

@@ -267,6 +267,9 @@ fn summary(progress: &ReplicationProgress) -> String {
     );
     if let Some(run) = &progress.run {
         text.push_str(&format!("\n\n{}", disks_table(run, progress)));
+        if !progress.certificates.is_empty() {
+            text.push_str(&format!("\n\n{}", certified(progress)));
+        }
         if run.phase == RunPhase::Released && !run.quiesced {
             text.push_str("\n\nthe point in time is crash-consistent (the guest was not quiesced)");
         }
@@ -290,6 +293,14 @@ fn disks_table(run: &RunView, progress: &ReplicationProgress) -> String {
             ]
         }),
     )
+}
+
+/// What each disk's equality is certified with, a line each.
+fn certified(progress: &ReplicationProgress) -> String {
+    let lines = progress.certificates.iter().map(|certificate| {
+        format!("{}: certificate {}, root {}", certificate.disk_id, certificate.id, certificate.root)
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn verdict(found: &DiskVerification) -> String {

@@ -16,9 +16,11 @@ use store::vm_disks::VmDisk;
 use store::vm_replication_contexts::{Forget, VmContext};
 use store::{cbt_history, replication_jobs, vm_disks, vm_replication_contexts};
 
+use crate::digests;
 use crate::error::OmaError;
 use crate::state::OmaState;
 use crate::teardown;
+use crate::verification;
 
 /// Most contexts in one answer.
 const MAX_CONTEXTS: u32 = 10_000;
@@ -64,6 +66,9 @@ pub(crate) async fn show(
 pub(crate) async fn delete(State(state): State<OmaState>, Path(vm): Path<String>) -> Result<Json<()>, OmaError> {
     let context = vm_replication_contexts::find(state.store(), &vm).await?;
     vm_replication_contexts::delete(state.store(), &context.context_id, Forget::default()).await?;
+    if let Err(error) = digests::forget_gone(&state).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the VM's digest files go at the next start");
+    }
     Ok(Json(()))
 }
 
@@ -76,6 +81,19 @@ pub(crate) async fn delete_replica(
     Path(vm): Path<String>,
 ) -> Result<Response, OmaError> {
     let accepted = teardown::start(&state, &vm).await?;
+    let location = format!("/api/v1/jobs/{}", accepted.job_id);
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(accepted)).into_response())
+}
+
+/// Reads the VM's whole replica again and compares it with what was certified last.
+#[utoipa::path(post, path = "/api/v1/vm-contexts/{vm}/replica/verify", tag = "vm-contexts",
+    params(("vm" = String, Path, description = "Name or context id")),
+    responses((status = 202, body = Accepted), (status = "4XX", body = Problem)))]
+pub(crate) async fn verify_replica(
+    State(state): State<OmaState>,
+    Path(vm): Path<String>,
+) -> Result<Response, OmaError> {
+    let accepted = verification::start(&state, &vm).await?;
     let location = format!("/api/v1/jobs/{}", accepted.job_id);
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(accepted)).into_response())
 }

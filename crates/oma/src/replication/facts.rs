@@ -5,9 +5,10 @@ use model::FailureKind;
 use model::status::{DiskSyncStatus, VolumeState};
 use store::vm_disks::VmDisk;
 use store::vm_replication_contexts::VmContext;
-use store::{Store, StoreError, ossea_configs, ossea_volumes, vm_disks, vm_replication_contexts};
+use store::{StoreError, ossea_configs, ossea_volumes, vm_disks, vm_replication_contexts};
 
 use super::plan::{DiskFacts, Facts};
+use crate::digests::{self, Look};
 use crate::error::OmaError;
 use crate::inventory::vcenter;
 use crate::state::OmaState;
@@ -35,7 +36,7 @@ pub(super) async fn gather(
     let vm = vm_replication_contexts::find(store, context_id).await?;
     let mut disks = Vec::new();
     for row in vm_disks::of_context(store, &vm.context_id).await? {
-        disks.push(disk_facts(store, row).await?);
+        disks.push(disk_facts(state, row, ask).await?);
     }
     let unfinished = unfinished::job_of(state, &vm.context_id, own).await?;
     let unfinished = unfinished.map(|job| job.external_job_id.unwrap_or(job.id));
@@ -60,7 +61,13 @@ pub(super) async fn gather(
     })
 }
 
-async fn disk_facts(store: &Store, row: VmDisk) -> Result<DiskFacts, OmaError> {
+async fn disk_facts(state: &OmaState, row: VmDisk, ask: AskSource) -> Result<DiskFacts, OmaError> {
+    let store = state.store();
+    let look = if ask == AskSource::Always { Look::Whole } else { Look::Glance };
+    if look == Look::Whole {
+        digests::settle_disk(state, &row.id).await?;
+    }
+    let unproven = digests::unproven(state, &row, look).await?;
     let volume = match &row.volume_uuid {
         Some(uuid) => found(ossea_volumes::by_volume_id(store, uuid).await)?,
         None => None,
@@ -73,6 +80,7 @@ async fn disk_facts(store: &Store, row: VmDisk) -> Result<DiskFacts, OmaError> {
         volume_uuid: volume.as_ref().map(|volume| volume.volume_id.clone()),
         volume_size_bytes: volume.as_ref().map(|volume| *volume.size_bytes),
         committed: row.disk_change_id.map(|id| id.0),
+        unproven,
         diverged: *row.sync_status == DiskSyncStatus::Diverged,
     })
 }

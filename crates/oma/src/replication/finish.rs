@@ -1,4 +1,4 @@
-//! The end of a replication: the commit of all change ids at once, or a row that says why there is none.
+//! The end of a replication: the commit of all change ids and certificates at once, or a row that says why there is none.
 
 use api::vma::{RunDiskView, SyncMode};
 use joblog::{JobView, StepContext, StepError, StepResult, output};
@@ -10,20 +10,23 @@ use store::replication_jobs::Ending;
 use time::OffsetDateTime;
 
 use super::Params;
+use super::certify;
 use super::proof::Proof;
 use super::provision::ProvisionedDisk;
 use super::saga::plan_of;
+use crate::digests;
 use crate::error::OmaError;
 use crate::failure::{defect, failed};
 use crate::state::OmaState;
 
-/// The one point of no return: change ids of all disks, history, statuses, in one transaction.
+/// The one point of no return: change ids of all disks, history, certificates, statuses, in one transaction.
 pub(super) async fn commit(state: &OmaState, context: &StepContext) -> StepResult {
     let params: Params = context.params()?;
     let plan = plan_of(context)?;
     let proof: Proof = context.output("verify")?;
     let provisioned: Vec<ProvisionedDisk> = context.output("provision")?;
     let seconds = (OffsetDateTime::now_utc() - proof.run.started_at).whole_seconds();
+    let vm = store::vm_replication_contexts::by_id(state.store(), &params.vm_context_id).await.map_err(failed)?;
     let disks = provisioned.iter().map(|disk| {
         let copied = proof.run.disks.iter().find(|copied| copied.disk_id == disk.disk_id);
         let copied = copied.ok_or_else(|| defect(format!("{} was not proven", disk.disk_id)))?;
@@ -38,6 +41,7 @@ pub(super) async fn commit(state: &OmaState, context: &StepContext) -> StepResul
             blocks_changed: (copied.bytes_sent + copied.bytes_zero).div_ceil(LEAF_SIZE_BYTES),
             bytes_transferred: copied.bytes_sent,
             sync_duration_seconds: u64::try_from(seconds).unwrap_or(0),
+            certificate: certify::certificate(state, &vm, disk, copied, &proof.certified)?,
         })
     });
     let disks = disks.collect::<Result<Vec<_>, StepError>>()?;
@@ -54,7 +58,8 @@ pub(super) async fn commit(state: &OmaState, context: &StepContext) -> StepResul
     output(&())
 }
 
-fn sync_type(disk: &RunDiskView) -> Result<ReplicationType, StepError> {
+/// What a run really did, in the words of a replication.
+pub(super) fn sync_type(disk: &RunDiskView) -> Result<ReplicationType, StepError> {
     match disk.sync_mode {
         Some(SyncMode::Full) => Ok(ReplicationType::Initial),
         Some(SyncMode::Incremental) => Ok(ReplicationType::Incremental),
@@ -66,6 +71,9 @@ fn sync_type(disk: &RunDiskView) -> Result<ReplicationType, StepError> {
 /// Called before the job's end is recorded: the domain's rows say the same.
 pub(super) async fn finished(state: &OmaState, view: &JobView) -> Result<(), StepError> {
     let params: Params = view.params()?;
+    if view.outcome != JobStatus::NeedsOperator {
+        take_over_digests(state, &params.job_id).await;
+    }
     match view.outcome {
         JobStatus::Completed | JobStatus::NeedsOperator => Ok(()),
         outcome => {
@@ -78,6 +86,14 @@ pub(super) async fn finished(state: &OmaState, view: &JobView) -> Result<(), Ste
             let ended = record_end(state, &params.job_id, outcome == JobStatus::Cancelled, cause).await;
             ended.map_err(failed)
         }
+    }
+}
+
+/// What the replication staged becomes the disks' digests if it was committed, and goes if it was not. It is no reason to
+/// fail: the next replication does it before anything else.
+pub(super) async fn take_over_digests(state: &OmaState, job_id: &str) {
+    if let Err(error) = digests::settle_job(state, job_id).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the digests of this replication are settled later");
     }
 }
 

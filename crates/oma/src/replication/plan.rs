@@ -21,6 +21,9 @@ pub struct DiskFacts {
     pub volume_size_bytes: Option<u64>,
     /// The change id its replica is equal to.
     pub committed: Option<ChangeId>,
+    /// Why the digests of its committed content cannot be built upon, if they cannot: an increment would leave leaves
+    /// nobody could certify.
+    pub unproven: Option<String>,
     /// Whether the guest of a failed-over VM wrote to its replica.
     pub diverged: bool,
 }
@@ -55,7 +58,16 @@ pub fn plan(facts: &Facts, requested: RequestedType) -> ReplicationPlan {
     blockers.extend(disk_blockers(facts));
     blockers.extend(facts.seen.iter().flat_map(|seen| source_blockers(facts, seen)));
     let committed = !facts.disks.is_empty() && facts.disks.iter().all(has_committed_replica);
-    if requested == RequestedType::Incremental && !committed {
+    if requested == RequestedType::Incremental
+        && let Some(reason) =
+            facts.disks.iter().filter(|disk| is_unproven(disk)).find_map(|disk| disk.unproven.as_ref())
+    {
+        blockers.push(
+            Problem::new(FailureKind::Conflict, format!("an increment of {} could not be certified", facts.vm_name))
+                .evidence(reason.clone())
+                .remedy("replicate with --type auto: everything is read and compared once"),
+        );
+    } else if requested == RequestedType::Incremental && !committed {
         blockers.push(
             Problem::new(FailureKind::Conflict, format!("{} has no committed replica to start from", facts.vm_name))
                 .remedy("replicate with --type auto: the first copy makes one"),
@@ -67,28 +79,48 @@ pub fn plan(facts: &Facts, requested: RequestedType) -> ReplicationPlan {
         RequestedType::Incremental => ReplicationType::Incremental,
         RequestedType::Auto if committed => ReplicationType::Incremental,
         // Nearly all of it is equal still: reading both sides is cheaper than sending everything.
-        RequestedType::Auto if facts.disks.iter().any(|disk| disk.diverged) => ReplicationType::Compare,
+        RequestedType::Auto if facts.disks.iter().any(|disk| disk.diverged || is_unproven(disk)) => {
+            ReplicationType::Compare
+        }
         RequestedType::Auto | RequestedType::Compare => ReplicationType::Initial,
     };
     let disks = facts.disks.iter().map(|disk| planned(disk, replication_type)).collect();
     ReplicationPlan { replication_type, disks, blockers }
 }
 
-fn has_committed_replica(disk: &DiskFacts) -> bool {
+/// Whether its replica is equal to a committed point of the source.
+fn has_replica(disk: &DiskFacts) -> bool {
     disk.volume_uuid.is_some() && disk.committed.is_some()
 }
 
+/// Whether it has such a replica, and an increment of it could not be certified.
+fn is_unproven(disk: &DiskFacts) -> bool {
+    has_replica(disk) && disk.unproven.is_some()
+}
+
+/// Whether an increment may build on it.
+fn has_committed_replica(disk: &DiskFacts) -> bool {
+    has_replica(disk) && disk.unproven.is_none()
+}
+
 fn planned(disk: &DiskFacts, replication_type: ReplicationType) -> PlannedDisk {
-    let usable = has_committed_replica(disk).then(|| disk.committed.clone()).flatten();
+    let usable = has_replica(disk).then(|| disk.committed.clone()).flatten();
+    let unproven = disk.unproven.as_deref().filter(|_| is_unproven(disk));
     let (previous_change_id, reason) = match (replication_type, usable) {
         (ReplicationType::Initial, _) => (None, "everything allocated is copied".to_owned()),
+        (ReplicationType::Incremental, Some(_)) if unproven.is_some() => {
+            (None, "its digests are not known: everything allocated is copied".to_owned())
+        }
         (ReplicationType::Incremental, Some(id)) => {
             (Some(id), "what changed since the last commit is copied".to_owned())
         }
         (ReplicationType::Incremental, None) => {
             (None, "it has no committed replica: everything allocated is copied".to_owned())
         }
-        (ReplicationType::Compare, Some(id)) => (Some(id), "everything is read, what differs is written".to_owned()),
+        (ReplicationType::Compare, Some(id)) => {
+            let why = unproven.map_or_else(String::new, |why| format!("{why}: "));
+            (Some(id), format!("{why}everything is read, what differs is written"))
+        }
         (ReplicationType::Compare, None) if disk.diverged => {
             (None, "a failed-over VM wrote to it: everything is read, what differs is written".to_owned())
         }

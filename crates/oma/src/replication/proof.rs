@@ -1,4 +1,5 @@
-//! Proof before commit: the gateway re-reads what was written and compares it with the digests of the source.
+//! Proof before commit: the gateway re-reads what was written and compares it with the digests of the source, which are
+//! staged as they pass. What they make of the disk's root is what the commit certifies.
 
 use api::gateway::{Coverage, VerifyQuery};
 use api::oma::replications::DiskVerification;
@@ -6,13 +7,17 @@ use api::vma::{RunDiskView, RunView, SyncMode};
 use joblog::{StepContext, StepError, StepResult, output};
 use model::status::ReplicationStatus;
 use model::{FailureKind, LEAF_SIZE_BYTES};
+use proof::ProofError;
 use serde::{Deserialize, Serialize};
 
 use super::Params;
+use super::certify::{self, Certified};
 use super::copy::until_copied;
 use super::facts::agent_of;
 use super::provision::ProvisionedDisk;
 use super::saga::set_status;
+use crate::digests::staging::Staging;
+use crate::digests::{blocking, settle_disk};
 use crate::failure::{defect, failed};
 use crate::state::OmaState;
 
@@ -21,6 +26,9 @@ use crate::state::OmaState;
 pub(super) struct Proof {
     pub(super) run: RunView,
     pub(super) disks: Vec<DiskVerification>,
+    /// What is to be certified of each disk.
+    #[serde(default)]
+    pub(super) certified: Vec<Certified>,
 }
 
 pub(super) async fn run(state: &OmaState, context: &StepContext) -> StepResult {
@@ -31,15 +39,18 @@ pub(super) async fn run(state: &OmaState, context: &StepContext) -> StepResult {
     let disks: Vec<ProvisionedDisk> = context.output("provision")?;
     let vm = store::vm_replication_contexts::by_id(state.store(), &params.vm_context_id).await.map_err(failed)?;
     let mut proven = Vec::with_capacity(disks.len());
+    let mut certified = Vec::with_capacity(disks.len());
     for disk in &disks {
         context.check_cancelled()?;
         let copied = run.disks.iter().find(|copied| copied.disk_id == disk.disk_id);
         let copied = copied.ok_or_else(|| defect(format!("{} was not copied", disk.disk_id)))?;
         let agent = agent_of(state, &vm).map_err(failed)?;
         let digests = agent.digests(&params.job_id, &disk.disk_id).await.map_err(repeatable)?;
-        let query = VerifyQuery { capacity_bytes: disk.capacity_bytes, coverage: coverage(copied)? };
+        let coverage = coverage(copied)?;
+        let query = VerifyQuery { capacity_bytes: disk.capacity_bytes, coverage };
+        let staging = staged(state, &params.job_id, disk, coverage).await?;
         let export = model::id::volume_export_name(&disk.volume_uuid);
-        let verifying = state.gateway().verify(&export, query, digests);
+        let verifying = state.gateway().verify(&export, query, staging.tee(digests));
         let report = tokio::select! {
             () = context.cancellation().cancelled() => return Err(StepError::cancelled()),
             report = verifying => report.map_err(failed)?,
@@ -49,6 +60,10 @@ pub(super) async fn run(state: &OmaState, context: &StepContext) -> StepResult {
             store::vm_disks::distrust(state.store(), &params.vm_context_id, &disk.disk_id).await.map_err(failed)?;
             return Err(error);
         }
+        let named = staging.finish().await.map_err(failed)?;
+        whole(coverage, named, verification.report.leaves_verified).map_err(failed)?;
+        let leaves = verification.report.leaves_verified;
+        certified.push(certify::certified(state, &params.job_id, disk, of_file(coverage), leaves).await?);
         tracing::info!(
             disk = disk.disk_id,
             leaves = verification.report.leaves_verified,
@@ -56,7 +71,37 @@ pub(super) async fn run(state: &OmaState, context: &StepContext) -> StepResult {
         );
         proven.push(verification);
     }
-    output(&Proof { run, disks: proven })
+    output(&Proof { run, disks: proven, certified })
+}
+
+/// A fresh staged file for this job's digests of a disk, after what earlier jobs left was settled.
+async fn staged(
+    state: &OmaState,
+    job_id: &str,
+    disk: &ProvisionedDisk,
+    coverage: Coverage,
+) -> Result<Staging, StepError> {
+    settle_disk(state, &disk.vm_disk_id).await.map_err(failed)?;
+    let (folder, name, job_id) = (state.digests().clone(), certify::disk_name(disk), job_id.to_owned());
+    let writer = blocking(move || folder.stage(&name, &job_id, of_file(coverage))).await.map_err(failed)?;
+    Ok(Staging::new(writer))
+}
+
+fn of_file(coverage: Coverage) -> proof::Coverage {
+    match coverage {
+        Coverage::Full => proof::Coverage::Full,
+        Coverage::Named => proof::Coverage::Named,
+    }
+}
+
+/// What was staged is what was verified: with named leaves each of them, with full coverage the rest is zero.
+fn whole(coverage: Coverage, named: u64, verified: u64) -> Result<(), ProofError> {
+    let same = match coverage {
+        Coverage::Named => named == verified,
+        Coverage::Full => named <= verified,
+    };
+    let reason = || format!("{named} leaves were staged, {verified} were verified");
+    if same { Ok(()) } else { Err(ProofError::Digests { reason: reason() }) }
 }
 
 /// A run the agent has forgotten meanwhile is not the end: the step is repeated and copies again.
@@ -153,6 +198,12 @@ mod tests {
         }
         let unfinished = RunDiskView { bytes_done: 0, ..copied };
         assert!(equal(&verified(4), &unfinished).is_err());
+    }
+
+    #[test]
+    fn what_is_staged_is_what_was_verified() {
+        assert!(whole(Coverage::Named, 3, 3).is_ok() && whole(Coverage::Full, 2, 3).is_ok());
+        assert!(whole(Coverage::Named, 2, 3).is_err() && whole(Coverage::Full, 4, 3).is_err());
     }
 
     #[test]

@@ -120,8 +120,10 @@ async fn belongs_to_another_job(state: &OmaState, export_name: &str, job_id: &st
     }
 }
 
-/// After the commit: the vm_snapshot goes, the exports close.
+/// After the commit: the proven digests are taken over, the vm_snapshot goes, the exports close.
 async fn release(state: &OmaState, context: &StepContext) -> StepResult {
+    let params: Params = context.params()?;
+    finish::take_over_digests(state, &params.job_id).await;
     copy::release(state, context).await?;
     close_exports(state, context).await?;
     output(&())

@@ -9,6 +9,7 @@ use store::replication_jobs::ReplicationJob;
 
 use super::proof::Proof;
 use super::{REPLICATION, facts};
+use crate::certificates::certificate_view;
 use crate::error::OmaError;
 use crate::state::OmaState;
 
@@ -72,7 +73,9 @@ pub async fn progress(state: &OmaState, job_id: &str) -> Result<ReplicationProgr
         None if row.status.is_final() => (None, Vec::new()),
         None => (live_run(state, &row).await, Vec::new()),
     };
-    Ok(ReplicationProgress { replication: replication_view(row, tracking_id), run, verification })
+    let certificates = store::equality_certificates::of_job(state.store(), job_id).await?;
+    let certificates = certificates.into_iter().map(certificate_view).collect();
+    Ok(ReplicationProgress { replication: replication_view(row, tracking_id), run, verification, certificates })
 }
 
 async fn recorded_proof(state: &OmaState, tracking_id: &str) -> Result<Option<Proof>, OmaError> {

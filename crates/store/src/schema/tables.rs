@@ -2,6 +2,7 @@
 
 mod agents;
 mod backup;
+mod certificates;
 mod core;
 mod joblog;
 mod people;
@@ -10,6 +11,7 @@ mod target;
 
 pub(super) use agents::agents;
 pub(super) use backup::backup;
+pub(super) use certificates::certificates;
 pub(super) use core::core;
 pub(super) use joblog::joblog;
 pub(super) use people::people;

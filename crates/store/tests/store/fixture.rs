@@ -6,6 +6,7 @@ use serde_json::json;
 use store::commit::{Commit, CommittedDisk, commit_replication};
 use store::device_mappings::{NewMapping, SeenDevice};
 use store::discovery::{DiscoveredDisk, DiscoveredVm};
+use store::equality_certificates::NewCertificate;
 use store::nbd_exports::NewExport;
 use store::ossea_configs::OsseaConfigFields;
 use store::ossea_volumes::NewVolume;
@@ -151,11 +152,27 @@ pub(crate) fn commit(job_id: &str, sequence: u32) -> Commit {
         blocks_changed: 16,
         bytes_transferred: 1 << 20,
         sync_duration_seconds: 7,
+        certificate: certificate(job_id, disk_id),
     };
     Commit {
         job_id: job_id.to_owned(),
         disks: vec![disk("disk-2000"), disk("disk-2001")],
         summary: json!({ "operation": "replication" }),
+    }
+}
+
+/// What is stored of a certificate; whether it is true is not the database's question.
+fn certificate(job_id: &str, disk_id: &str) -> NewCertificate {
+    NewCertificate {
+        id: format!("certificate-{job_id}-{disk_id}"),
+        root_digest: "ab".repeat(32),
+        leaf_size_bytes: 65_536,
+        leaves_total: GIB / 65_536,
+        leaves_verified: 16,
+        previous_certificate_id: None,
+        document: format!("{{\"disk\": \"{disk_id}\"}}"),
+        signature: "cd".repeat(64),
+        public_key: "ef".repeat(32),
     }
 }
 

@@ -68,6 +68,7 @@ async fn a_deleted_context_leaves_nothing_but_the_audits(database: &Database<'_>
         "replication_jobs",
         "vm_disks",
         "cbt_history",
+        "equality_certificates",
         "network_mappings",
         "failover_jobs",
         "ossea_volumes",
@@ -129,6 +130,7 @@ async fn a_deleted_job_leaves_disks_and_change_ids(database: &Database<'_>) {
     let context = contexts::by_id(store, &context_id).await.unwrap();
     assert_eq!(context.last_successful_job_id, None);
     assert_eq!(database.number("SELECT COUNT(*) FROM cbt_history WHERE job_id IS NULL").await, 2);
+    assert_eq!(database.number("SELECT COUNT(*) FROM equality_certificates WHERE job_id IS NULL").await, 2);
 }
 
 async fn devices_and_export_names_are_claimed_once(database: &Database<'_>) {
@@ -238,6 +240,12 @@ async fn nonsense_is_refused(database: &Database<'_>) {
         "UPDATE ossea_volumes SET state = 'bogus'",
         "UPDATE device_mappings SET linux_state = 'bogus'",
         "UPDATE device_mappings SET size_bytes = 'many'",
+        "UPDATE equality_certificates SET vm_disk_id = 'no-such-disk'",
+        "UPDATE equality_certificates SET vm_disk_id = (SELECT MIN(id) FROM vm_disks)",
+        "UPDATE equality_certificates SET previous_certificate_id = 'nothing'",
+        "UPDATE equality_certificates SET leaves_verified = -1",
+        "UPDATE equality_certificates SET sync_type = 'full'",
+        "UPDATE equality_certificates SET document = NULL",
         "UPDATE nbd_exports SET kind = 'bogus'",
         "UPDATE nbd_exports SET status = 'open'",
         "UPDATE nbd_exports SET metadata = ''",

@@ -7,7 +7,8 @@ use store::commit::{CommitOutcome, SingleChangeId, commit_replication, store_cha
 use store::replication_jobs::{Ending, Filter, Progress};
 use store::vm_replication_contexts::Assignment;
 use store::{
-    StoreError, cbt_history, discovery, nbd_exports, replication_jobs, vm_disks, vm_replication_contexts as contexts,
+    StoreError, cbt_history, discovery, equality_certificates as certificates, nbd_exports, replication_jobs, vm_disks,
+    vm_replication_contexts as contexts,
 };
 
 use crate::backend::{Backend, Database};
@@ -26,6 +27,7 @@ async fn replication_on_mariadb() {
 async fn replication(backend: &Backend) {
     discovery_keeps_what_is_still_true(&backend.database("discovery").await).await;
     a_replication_is_committed_as_a_whole(&backend.database("commits").await).await;
+    certificates_come_with_the_commit_and_go_with_their_disk(&backend.database("certificates").await).await;
     a_distrusted_replica_is_copied_anew(&backend.database("distrust").await).await;
     a_bad_commit_writes_nothing(&backend.database("bad_commits").await).await;
     a_failed_replication_leaves_the_vm_honest(&backend.database("failures").await).await;
@@ -121,6 +123,42 @@ async fn a_replication_is_committed_as_a_whole(database: &Database<'_>) {
     assert_eq!(stored.unwrap().as_str(), "52 aa/5");
     let unknown = SingleChangeId { disk_id: "disk-9".to_owned(), ..single };
     assert_eq!(store_change_id(store, &unknown).await.unwrap_err().kind(), FailureKind::NotFound);
+}
+
+async fn certificates_come_with_the_commit_and_go_with_their_disk(database: &Database<'_>) {
+    let store = &database.store;
+    let (context_id, _) = fixture::committed_vm(store, "web").await;
+    let disks = vm_disks::of_context(store, &context_id).await.unwrap();
+    let first = certificates::newest(store, &disks[0].id).await.unwrap().unwrap();
+    assert_eq!((first.id.as_str(), first.change_id.as_str()), ("certificate-job-1-disk-2000", "52 aa/1"));
+    assert_eq!(first.document, "{\"disk\": \"disk-2000\"}", "to the byte");
+    assert_eq!((*first.capacity_bytes, *first.leaves_total, *first.leaves_verified), (fixture::GIB, 16_384, 16));
+
+    // A commit that fails certifies nothing.
+    fixture::running_job(store, &context_id, "job-2").await;
+    let mut commit = fixture::commit("job-2", 2);
+    commit.disks[0].certificate.previous_certificate_id = Some(first.id.clone());
+    let mut bad = commit.clone();
+    bad.disks[1].certificate.previous_certificate_id = Some("nothing".to_owned());
+    assert!(commit_replication(store, &bad, None).await.is_err());
+    assert_eq!(certificates::of_job(store, "job-2").await.unwrap(), []);
+    commit_replication(store, &commit, None).await.unwrap();
+    commit_replication(store, &commit, None).await.unwrap();
+    assert_eq!(certificates::of_job(store, "job-2").await.unwrap().len(), 2);
+    let newest = certificates::newest(store, &disks[0].id).await.unwrap().unwrap();
+    assert_eq!(newest.previous_certificate_id.as_deref(), Some("certificate-job-1-disk-2000"));
+    assert_eq!(certificates::by_id(store, &newest.id).await.unwrap(), newest);
+    assert_eq!(certificates::by_id(store, "nothing").await.unwrap_err().kind(), FailureKind::NotFound);
+
+    let ids = |rows: Vec<certificates::EqualityCertificate>| rows.into_iter().map(|row| row.id).collect::<Vec<_>>();
+    let all = ids(certificates::list(store, Some(&context_id), None, 10).await.unwrap());
+    assert_eq!((all.len(), all[0].as_str()), (4, "certificate-job-2-disk-2001"));
+    assert_eq!(ids(certificates::list(store, None, Some(&all[1]), 10).await.unwrap()), all[2..]);
+    assert!(certificates::list(store, Some("nobody"), None, 10).await.unwrap().is_empty());
+
+    database.sql(&format!("DELETE FROM vm_disks WHERE id = '{}'", disks[0].id)).await.unwrap();
+    assert!(certificates::newest(store, &disks[0].id).await.unwrap().is_none());
+    assert!(certificates::newest(store, &disks[1].id).await.unwrap().is_some());
 }
 
 async fn a_distrusted_replica_is_copied_anew(database: &Database<'_>) {

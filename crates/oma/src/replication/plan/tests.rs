@@ -13,6 +13,7 @@ fn disk(key: u32, committed: bool) -> DiskFacts {
         volume_uuid: committed.then(|| format!("volume-{key}")),
         volume_size_bytes: committed.then_some(1 << 30),
         committed: committed.then(|| "52 aa/7".parse().unwrap()),
+        unproven: None,
         diverged: false,
     }
 }
@@ -88,6 +89,21 @@ fn the_type_follows_from_what_is_committed() {
         let plan = plan(&facts(disks), requested);
         assert_eq!((plan.replication_type, plan.blockers.len()), (expected, blockers), "{requested:?}");
     }
+}
+
+#[test]
+fn a_replica_whose_digests_are_lost_is_compared_and_never_an_increment() {
+    let lost = || DiskFacts { unproven: Some("the file of its digests is gone".into()), ..disk(1, true) };
+    let auto = plan(&facts(vec![disk(2, true), lost()]), RequestedType::Auto);
+    assert_eq!((auto.replication_type, auto.blockers.len()), (ReplicationType::Compare, 0));
+    assert!(auto.disks[1].reason.starts_with("the file of its digests is gone: everything is read"));
+    assert!(auto.disks[1].previous_change_id.is_some(), "a reverted VM is still noticed");
+    let increment = plan(&facts(vec![lost()]), RequestedType::Incremental);
+    assert_eq!(increment.blockers.len(), 1);
+    assert_eq!(increment.blockers[0].evidence.as_deref(), Some("the file of its digests is gone"));
+    // Without a replica there is nothing to be lost.
+    let fresh = DiskFacts { unproven: Some("no".into()), ..disk(1, false) };
+    assert_eq!(plan(&facts(vec![fresh]), RequestedType::Auto).replication_type, ReplicationType::Initial);
 }
 
 #[test]
