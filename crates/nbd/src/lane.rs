@@ -110,7 +110,8 @@ impl Lane {
         Ok(())
     }
 
-    /// Fills `buf` from `offset`.
+    /// Fills `buf` from `offset`. Changes sent before are seen for certain only once they are settled: a server may carry
+    /// out in any order what is under way at once.
     ///
     /// # Errors
     /// As for [`write`](Self::write).
