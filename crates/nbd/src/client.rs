@@ -18,7 +18,7 @@ use crate::error::NbdError;
 use crate::proto::handshake::client::Opened;
 pub use crate::proto::handshake::client::{ListedExport, Wishes};
 use crate::proto::handshake::{BlockSizes, ExportInfo, ReplyMode};
-use crate::proto::wire::{MAX_PAYLOAD_BYTES, export_flag};
+use crate::proto::wire::export_flag;
 use crate::uri::NbdUri;
 pub use connect::list_exports;
 use pending::PendingRequests;
@@ -104,7 +104,7 @@ impl Client {
     /// Whether the server refuses changes.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
-        self.opened.export.has(export_flag::READ_ONLY)
+        self.opened.export.is_read_only()
     }
 
     /// Whether a flush on one connection covers the writes of all connections to this export.
@@ -146,9 +146,7 @@ impl Client {
     /// The longest read or write that is sent as one request, in bytes, a multiple of the minimum block size.
     #[must_use]
     pub fn max_request_bytes(&self) -> u32 {
-        let sizes = self.block_sizes();
-        let maximum = sizes.maximum.min(MAX_PAYLOAD_BYTES);
-        (maximum - maximum % sizes.minimum).max(sizes.minimum)
+        self.opened.export.max_request_bytes()
     }
 }
 

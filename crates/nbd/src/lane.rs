@@ -16,7 +16,7 @@ use crate::error::NbdError;
 use crate::proto::handshake::client::Opened;
 use crate::proto::handshake::{ExportInfo, ReplyMode};
 use crate::proto::transmission::Request;
-use crate::proto::wire::{Command, MAX_PAYLOAD_BYTES, command_flag, export_flag};
+use crate::proto::wire::{Command, command_flag, export_flag};
 use replies::Waiting;
 
 /// Requests under way at a time: with requests of 256 KiB, more than any link between two sites holds.
@@ -55,7 +55,7 @@ impl Lane {
     /// Whether the server refuses changes.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
-        self.opened.export.has(export_flag::READ_ONLY)
+        self.opened.export.is_read_only()
     }
 
     /// Whether a flush on one connection covers the writes of all connections to this export.
@@ -78,10 +78,10 @@ impl Lane {
     /// When the range is not inside the export or the export is read-only; when the connection is lost; when an earlier
     /// request failed.
     pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), NbdError> {
-        self.check_change(offset, data.len() as u64)?;
+        self.opened.export.check_change(offset, data.len() as u64)?;
         let flags = if self.opened.mode == ReplyMode::Extended { command_flag::PAYLOAD_LEN } else { 0 };
         let mut at = offset;
-        for piece in data.chunks(self.max_request_bytes()) {
+        for piece in data.chunks(self.opened.export.max_request_bytes() as usize) {
             self.send(Command::Write, flags, Extent::new(at, piece.len() as u64), piece)?;
             at += piece.len() as u64;
         }
@@ -93,7 +93,7 @@ impl Lane {
     /// # Errors
     /// As for [`write`](Self::write).
     pub fn write_zeroes(&mut self, extent: Extent) -> Result<(), NbdError> {
-        self.check_change(extent.offset, extent.length)?;
+        self.opened.export.check_change(extent.offset, extent.length)?;
         let mut at = extent.offset;
         while at < extent.end() {
             let left = extent.end() - at;
@@ -116,8 +116,8 @@ impl Lane {
     /// # Errors
     /// As for [`write`](Self::write).
     pub fn read(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), NbdError> {
-        self.check(offset, buf.len() as u64)?;
-        let longest = self.max_request_bytes().min(READ_BYTES);
+        self.opened.export.check(offset, buf.len() as u64)?;
+        let longest = (self.opened.export.max_request_bytes() as usize).min(READ_BYTES);
         let (mut asked, mut done) = (0, 0);
         let pieces = buf.len().div_ceil(longest);
         while done < pieces {
@@ -163,28 +163,6 @@ impl Lane {
         // The other side may have gone first.
         let _ = self.transmit(Command::Disconnect, 0, Extent::new(0, 0), &[]);
         self.conversation.channel.finish();
-    }
-
-    fn max_request_bytes(&self) -> usize {
-        let sizes = self.opened.export.block_sizes;
-        let maximum = sizes.maximum.min(MAX_PAYLOAD_BYTES);
-        (maximum - maximum % sizes.minimum).max(sizes.minimum) as usize
-    }
-
-    fn check(&self, offset: u64, length: u64) -> Result<(), NbdError> {
-        let size_bytes = self.size_bytes();
-        if offset.checked_add(length).is_none_or(|end| end > size_bytes) {
-            return Err(NbdError::OutOfRange { offset, length, size_bytes });
-        }
-        let minimum = self.opened.export.block_sizes.minimum;
-        if !offset.is_multiple_of(minimum.into()) || !length.is_multiple_of(minimum.into()) {
-            return Err(NbdError::Unaligned { offset, length, minimum });
-        }
-        Ok(())
-    }
-
-    fn check_change(&self, offset: u64, length: u64) -> Result<(), NbdError> {
-        if self.is_read_only() { Err(NbdError::ReadOnly) } else { self.check(offset, length) }
     }
 
     /// Sends a request as soon as there is room for one more.

@@ -2,6 +2,7 @@
 //!
 //! It knows nothing of TLS, agents or volumes: whoever listens hands in a channel and says which exports there are.
 
+mod bounds;
 pub mod channel;
 pub mod client;
 pub mod error;

@@ -29,7 +29,7 @@ impl Client {
     /// # Errors
     /// When the range is not inside the export, the server fails, or the connection is lost.
     pub async fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), NbdError> {
-        self.check(offset, buf.len() as u64)?;
+        self.opened.export.check(offset, buf.len() as u64)?;
         let mut at = offset;
         for piece in buf.chunks_mut(self.max_request_bytes() as usize) {
             let completed = self.read_piece(at, self.pending.buffer(piece.len())).await?;
@@ -47,7 +47,7 @@ impl Client {
     /// As for [`read`](Self::read).
     pub async fn read_into(&self, offset: u64, mut buf: Vec<u8>) -> Result<Vec<u8>, NbdError> {
         if buf.len() <= self.max_request_bytes() as usize {
-            self.check(offset, buf.len() as u64)?;
+            self.opened.export.check(offset, buf.len() as u64)?;
             if buf.is_empty() {
                 return Ok(buf);
             }
@@ -67,7 +67,7 @@ impl Client {
     /// # Errors
     /// As for [`read`](Self::read), and when the export is read-only.
     pub async fn write(&self, offset: u64, data: &[u8]) -> Result<(), NbdError> {
-        self.check_change(offset, data.len() as u64)?;
+        self.opened.export.check_change(offset, data.len() as u64)?;
         let mut at = offset;
         for piece in data.chunks(self.max_request_bytes() as usize) {
             self.write_piece(at, piece).await?;
@@ -88,7 +88,7 @@ impl Client {
     /// # Errors
     /// As for [`write`](Self::write).
     pub async fn write_zeroes(&self, extent: Extent, may_punch_holes: bool) -> Result<(), NbdError> {
-        self.check_change(extent.offset, extent.length)?;
+        self.opened.export.check_change(extent.offset, extent.length)?;
         let able = self.can_write_zeroes();
         let longest =
             if able { MAX_EFFECT_BYTES } else { u64::from(self.max_request_bytes()).min(ZEROES_BYTES as u64) };
@@ -111,7 +111,7 @@ impl Client {
     /// # Errors
     /// As for [`write`](Self::write), and when the server does not offer it.
     pub async fn trim(&self, extent: Extent) -> Result<(), NbdError> {
-        self.check_change(extent.offset, extent.length)?;
+        self.opened.export.check_change(extent.offset, extent.length)?;
         if !self.can_trim() {
             return Err(NbdError::NotOffered { command: Command::Trim });
         }
@@ -141,7 +141,7 @@ impl Client {
     /// # Errors
     /// As for [`read`](Self::read).
     pub async fn block_status(&self, extent: Extent) -> Result<Vec<Region>, NbdError> {
-        self.check(extent.offset, extent.length)?;
+        self.opened.export.check(extent.offset, extent.length)?;
         let mut regions = Vec::new();
         if !self.can_block_status() {
             push_merged(&mut regions, Region { extent, state: RegionState::Data });
@@ -169,22 +169,6 @@ impl Client {
             self.sender.shut_down().await;
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, &mut self.receiver).await;
         }
-    }
-
-    fn check(&self, offset: u64, length: u64) -> Result<(), NbdError> {
-        let size_bytes = self.size_bytes();
-        if offset.checked_add(length).is_none_or(|end| end > size_bytes) {
-            return Err(NbdError::OutOfRange { offset, length, size_bytes });
-        }
-        let minimum = self.block_sizes().minimum;
-        if !offset.is_multiple_of(minimum.into()) || !length.is_multiple_of(minimum.into()) {
-            return Err(NbdError::Unaligned { offset, length, minimum });
-        }
-        Ok(())
-    }
-
-    fn check_change(&self, offset: u64, length: u64) -> Result<(), NbdError> {
-        if self.is_read_only() { Err(NbdError::ReadOnly) } else { self.check(offset, length) }
     }
 
     async fn request(&self, plan: Plan, payload: &[u8], buffer: Vec<u8>) -> Result<Completed, NbdError> {

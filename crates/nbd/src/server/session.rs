@@ -132,7 +132,6 @@ impl<C: Channel> Session<C> {
                 Outcome::Failed { errno: refusal.errno, message: refusal.message.into() }
             }
         };
-        self.announced = self.announced.saturating_sub(1);
         self.replies.push(request, &outcome);
         let Request { command, offset, length, .. } = *request;
         let record = CommandRecord { command, offset, length, error: outcome.errno(), duration: arrived.elapsed() };
@@ -207,7 +206,10 @@ impl<C: Channel> Session<C> {
     }
 
     fn read(&mut self, request: &Request) -> Result<Outcome, BlockError> {
-        self.announce_reads();
+        match self.announced.checked_sub(1) {
+            Some(rest) => self.announced = rest,
+            None => self.announce_reads(),
+        }
         let length = usize::try_from(request.length).unwrap_or(0);
         self.buffer.resize(length, 0);
         self.device.read_at(&mut self.buffer, request.offset)?;
@@ -217,9 +219,6 @@ impl<C: Channel> Session<C> {
 
     /// Tells the device of the reads that have arrived behind this one, so that the medium works on all of them.
     fn announce_reads(&mut self) {
-        if self.announced > 0 {
-            return;
-        }
         for head in self.conversation.arrived().chunks_exact(Request::header_bytes(self.mode)).take(MAX_ANNOUNCED_READS)
         {
             match Request::decode(head, self.mode) {

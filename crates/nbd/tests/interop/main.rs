@@ -9,5 +9,6 @@ mod client;
 mod harness;
 mod lane;
 mod malformed;
+mod read_ahead;
 mod server;
 mod shutdown;
