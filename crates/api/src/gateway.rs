@@ -10,16 +10,21 @@ use crate::problem::Problem;
 
 /// Size of a [`DigestRecord`] on the wire, in bytes.
 pub const DIGEST_RECORD_BYTES: usize = 44;
+/// In the wire's `leaf_count`: see [`DigestRecord::is_scrubbed`].
+const SCRUBBED_BIT: u32 = 1 << 31;
 
 /// "These leaves each have this BLAKE3 digest": the unit of the digest streams of agent and gateway.
 ///
-/// On the wire: `first_leaf` u64, `leaf_count` u32, both little-endian, then the 32 bytes of the digest.
+/// On the wire: `first_leaf` u64, `leaf_count` u32 whose highest bit says `is_scrubbed`, both little-endian, then the 32
+/// bytes of the digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DigestRecord {
     /// Index of the first leaf (offset / 64 KiB).
     pub first_leaf: u64,
-    /// How many leaves in a row; at least one.
+    /// How many leaves in a row; at least one, less than 2^31.
     pub leaf_count: u32,
+    /// Whether nothing was sent: change tracking calls them unchanged.
+    pub is_scrubbed: bool,
     /// The digest each of them has.
     pub digest: [u8; 32],
 }
@@ -28,7 +33,7 @@ impl DigestRecord {
     /// Appends the wire form.
     pub fn encode(&self, to: &mut impl BufMut) {
         to.put_u64_le(self.first_leaf);
-        to.put_u32_le(self.leaf_count);
+        to.put_u32_le(self.leaf_count | if self.is_scrubbed { SCRUBBED_BIT } else { 0 });
         to.put_slice(&self.digest);
     }
 
@@ -41,7 +46,13 @@ impl DigestRecord {
         first.copy_from_slice(&bytes[..8]);
         count.copy_from_slice(&bytes[8..12]);
         digest.copy_from_slice(&bytes[12..]);
-        let record = Self { first_leaf: u64::from_le_bytes(first), leaf_count: u32::from_le_bytes(count), digest };
+        let count = u32::from_le_bytes(count);
+        let record = Self {
+            first_leaf: u64::from_le_bytes(first),
+            leaf_count: count & !SCRUBBED_BIT,
+            is_scrubbed: count & SCRUBBED_BIT != 0,
+            digest,
+        };
         if record.leaf_count == 0 || record.first_leaf.checked_add(u64::from(record.leaf_count)).is_none() {
             return Err(Problem::new(FailureKind::Invalid, "a digest record names no leaf"));
         }
@@ -112,7 +123,7 @@ pub struct VerifyQuery {
 }
 
 /// One leaf whose bytes on the device are not the source's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LeafMismatch {
     /// Index of the leaf (offset / 64 KiB).
     pub leaf: u64,
@@ -120,10 +131,13 @@ pub struct LeafMismatch {
     pub expected: String,
     /// The device's digest, hex.
     pub found: String,
+    /// Whether change tracking had called it unchanged.
+    #[serde(default)]
+    pub is_scrubbed: bool,
 }
 
 /// What the gateway found when it re-read the device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct VerifyReport {
     /// Leaves of the disk.
     pub leaves_total: u64,
@@ -133,6 +147,9 @@ pub struct VerifyReport {
     pub bytes_read: u64,
     /// Leaves that differ.
     pub mismatch_count: u64,
+    /// Those of them that change tracking had called unchanged.
+    #[serde(default)]
+    pub omission_count: u64,
     /// The first few that differ.
     pub mismatches: Vec<LeafMismatch>,
 }
@@ -201,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_digest_record_survives_the_wire() {
-        let record = DigestRecord { first_leaf: 7, leaf_count: 3, digest: [9; 32] };
+        let record = DigestRecord { first_leaf: 7, leaf_count: 3, is_scrubbed: true, digest: [9; 32] };
         let mut wire = Vec::new();
         record.encode(&mut wire);
         let bytes: [u8; DIGEST_RECORD_BYTES] = wire.try_into().unwrap();

@@ -230,6 +230,18 @@ pub struct RunDisk {
     pub reader: ReaderSpec,
     /// Where the list of bytes comes from.
     pub change_source: ChangeSource,
+    /// Read this stretch, too, where change tracking names nothing in it: an increment proves what is unchanged there.
+    #[serde(default)]
+    pub scrub: Option<Stretch>,
+}
+
+/// A stretch of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Stretch {
+    /// First byte.
+    pub offset: u64,
+    /// Number of bytes.
+    pub length: u64,
 }
 
 /// Starts a run.
@@ -307,6 +319,9 @@ pub struct RunDiskView {
     pub bytes_sent: u64,
     /// Bytes that were zero and sent as such.
     pub bytes_zero: u64,
+    /// Bytes to read only to prove that they are unchanged; part of `bytes_total`.
+    #[serde(default)]
+    pub bytes_to_scrub: u64,
     /// Extents the change source named.
     pub extents: u64,
     /// Bytes per second over the last seconds.

@@ -94,8 +94,7 @@ impl Check {
             return Err(GatewayError::Digests { reason });
         }
         let leaves_total = query.capacity_bytes.div_ceil(LEAF_SIZE_BYTES);
-        let report =
-            VerifyReport { leaves_total, leaves_verified: 0, bytes_read: 0, mismatch_count: 0, mismatches: Vec::new() };
+        let report = VerifyReport { leaves_total, ..VerifyReport::default() };
         Ok(Self {
             name: name.to_owned(),
             path: path.to_owned(),
@@ -114,6 +113,7 @@ impl Check {
             while leaf < end {
                 let last = batch.last_mut().filter(|last| {
                     last.first_leaf + last.expected.len() as u64 == leaf
+                        && last.is_scrubbed == record.is_scrubbed
                         && (last.expected.len() as u64) < LEAVES_PER_READ
                 });
                 let stretch = match last {
@@ -122,7 +122,8 @@ impl Check {
                         if batch.len() == BATCH_STRETCHES {
                             self.look_at(&std::mem::take(&mut batch))?;
                         }
-                        batch.push(Stretch { first_leaf: leaf, expected: Vec::new() });
+                        let is_scrubbed = record.is_scrubbed;
+                        batch.push(Stretch { first_leaf: leaf, is_scrubbed, expected: Vec::new() });
                         let Some(begun) = batch.last_mut() else { break };
                         begun
                     }
@@ -159,10 +160,11 @@ impl Check {
 
     fn note(&mut self, difference: &Difference) {
         self.report.mismatch_count += 1;
+        self.report.omission_count += u64::from(difference.is_scrubbed);
         if self.report.mismatches.len() < MAX_LISTED {
-            let Difference { leaf, expected, found } = difference;
+            let Difference { leaf, expected, found, is_scrubbed } = *difference;
             let (expected, found) = (hex::encode(expected), hex::encode(found));
-            self.report.mismatches.push(LeafMismatch { leaf: *leaf, expected, found });
+            self.report.mismatches.push(LeafMismatch { leaf, expected, found, is_scrubbed });
         }
     }
 
@@ -190,7 +192,7 @@ impl Check {
                 }
                 let Some(extent) = leaf_extent(leaf, self.query.capacity_bytes) else { continue };
                 let digest = zero_leaf_digest(extent.length);
-                unnamed.push(DigestRecord { first_leaf: leaf, leaf_count: 1, digest });
+                unnamed.push(DigestRecord { first_leaf: leaf, leaf_count: 1, is_scrubbed: false, digest });
                 if unnamed.len() == BATCH_RECORDS {
                     self.compare(&std::mem::take(&mut unnamed))?;
                 }

@@ -28,16 +28,16 @@ impl DigestFile {
         Ok(Self { path: path.to_owned(), writer: Mutex::new(BufWriter::with_capacity(BUFFER_BYTES, file)) })
     }
 
-    /// Appends the digests of a chunk, runs of equal leaves as one record.
+    /// Appends the digests of a chunk, runs of equal leaves as one record; `is_scrubbed` says that nothing of it was sent.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn append(&self, first_leaf: u64, digests: &[[u8; 32]]) -> Result<(), MoverError> {
+    pub fn append(&self, first_leaf: u64, digests: &[[u8; 32]], is_scrubbed: bool) -> Result<(), MoverError> {
         let mut wire = Vec::with_capacity(digests.len() * api::gateway::DIGEST_RECORD_BYTES);
         let mut leaf = first_leaf;
         for run in digests.chunk_by(|a, b| a == b) {
             let leaf_count = u32::try_from(run.len()).unwrap_or(u32::MAX);
-            DigestRecord { first_leaf: leaf, leaf_count, digest: run[0] }.encode(&mut wire);
+            DigestRecord { first_leaf: leaf, leaf_count, is_scrubbed, digest: run[0] }.encode(&mut wire);
             leaf += u64::from(leaf_count);
         }
         self.writer.lock().write_all(&wire).map_err(|source| MoverError::digests(&self.path, source))
@@ -67,7 +67,7 @@ mod tests {
     fn runs_of_equal_leaves_become_one_record() {
         let folder = tempfile::tempdir().unwrap();
         let file = DigestFile::create(&folder.path().join("disk-2000.digests")).unwrap();
-        file.append(16, &[[1; 32], [0; 32], [0; 32], [2; 32]]).unwrap();
+        file.append(16, &[[1; 32], [0; 32], [0; 32], [2; 32]], false).unwrap();
         file.finish().unwrap();
         let bytes = std::fs::read(file.path()).unwrap();
         let records: Vec<_> = bytes

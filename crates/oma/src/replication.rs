@@ -10,10 +10,11 @@ pub mod plan;
 mod proof;
 mod provision;
 mod saga;
+mod scrub;
 mod view;
 
 use api::Problem;
-use api::oma::replications::{Accepted, ReplicationPlan, RequestedType, StartReplication};
+use api::oma::replications::{Accepted, ReplicationPlan, RequestedType, ScrubRequest, StartReplication};
 use api::vma::ReaderSpec;
 use joblog::{JobRow, JobStore, NewJob, StepError};
 use model::id::replication_job_id;
@@ -41,6 +42,9 @@ pub struct Params {
     /// How the agent reads the disks.
     #[serde(default)]
     pub reader: Option<ReaderSpec>,
+    /// How much is read beside what change tracking names.
+    #[serde(default)]
+    pub scrub: ScrubRequest,
     /// The failover it is a part of (`failover-…`).
     #[serde(default)]
     pub failover_id: Option<String>,
@@ -53,13 +57,28 @@ impl Params {
     }
 }
 
+/// What is asked for of a replication that decides what it does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// What to copy.
+    pub replication_type: RequestedType,
+    /// What to look at beside it.
+    pub scrub: ScrubRequest,
+}
+
+impl Wanted {
+    fn of(request: &StartReplication) -> Self {
+        Self { replication_type: request.replication_type, scrub: request.scrub }
+    }
+}
+
 /// What a replication would do now, without doing it.
 ///
 /// # Errors
 /// There is no such VM, or the database fails.
 pub async fn dry_run(state: &OmaState, request: &StartReplication) -> Result<ReplicationPlan, OmaError> {
     let facts = facts::gather(state, &request.vm_context_id, &[], facts::AskSource::IfPossible).await?;
-    Ok(plan::plan(&facts, request.replication_type))
+    Ok(plan::plan(&facts, &Wanted::of(request)))
 }
 
 /// Starts a replication.
@@ -89,14 +108,19 @@ pub(crate) struct Child<'a> {
 pub(crate) async fn start_child(
     state: &OmaState,
     vm_context_id: &str,
-    replication_type: RequestedType,
+    wanted: Wanted,
     child: &Child<'_>,
 ) -> Result<(), OmaError> {
     if state.store().load(child.tracking_id).await?.is_some() {
         return Ok(());
     }
-    let request =
-        StartReplication { vm_context_id: vm_context_id.to_owned(), replication_type, quiesce: false, reader: None };
+    let request = StartReplication {
+        vm_context_id: vm_context_id.to_owned(),
+        replication_type: wanted.replication_type,
+        quiesce: false,
+        reader: None,
+        scrub: wanted.scrub,
+    };
     start_as(state, &request, Some(child)).await.map(|_| ())
 }
 
@@ -107,7 +131,7 @@ async fn start_as(
 ) -> Result<Accepted, OmaError> {
     let own_job = child.map(|child| child.failover_id);
     let facts = facts::gather(state, &request.vm_context_id, own_job.as_slice(), facts::AskSource::No).await?;
-    let plan = plan::plan(&facts, request.replication_type);
+    let plan = plan::plan(&facts, &Wanted::of(request));
     if let Some(problem) = merged(&facts.vm_name, plan.blockers) {
         return Err(problem.into());
     }
@@ -120,6 +144,7 @@ async fn start_as(
         requested: request.replication_type,
         quiesce: request.quiesce,
         reader: request.reader.clone(),
+        scrub: request.scrub,
         failover_id: own_job.map(str::to_owned),
     };
     let operation = format!("replicate {} ({})", facts.vm_name, plan.replication_type);

@@ -192,7 +192,7 @@ fn wire(digests: &[(u64, [u8; 32])]) -> bytes::Bytes {
     let mut wire = Vec::new();
     for run in digests.chunk_by(|(leaf, digest), (next, same)| leaf + 1 == *next && digest == same) {
         let (Some((first_leaf, digest)), Ok(leaf_count)) = (run.first(), u32::try_from(run.len())) else { continue };
-        DigestRecord { first_leaf: *first_leaf, leaf_count, digest: *digest }.encode(&mut wire);
+        DigestRecord { first_leaf: *first_leaf, leaf_count, is_scrubbed: false, digest: *digest }.encode(&mut wire);
     }
     wire.into()
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::cbt_history::{self, CbtHistory};
 use crate::connect::Store;
+use crate::disk_scrubs::{self, Scrubbed};
 use crate::equality_certificates::{self, NewCertificate};
 use crate::error::{StoreError, while_doing};
 use crate::joblog::check_lease;
@@ -55,6 +56,8 @@ pub struct CommittedDisk {
     pub sync_duration_seconds: u64,
     /// What certifies that they are equal.
     pub certificate: NewCertificate,
+    /// How far the source was read again beside what change tracking named.
+    pub scrub: Option<Scrubbed>,
 }
 
 /// Whether a commit did anything.
@@ -170,7 +173,8 @@ async fn commit_disk(
     };
     let insert = cbt_history::Entity::insert(history.into_active_model());
     insert.exec_without_returning(transaction).await.map_err(&committing)?;
-    equality_certificates::insert(transaction, job, row, disk).await
+    equality_certificates::insert(transaction, job, row, disk).await?;
+    disk_scrubs::advance(transaction, &row.id, disk.scrub).await
 }
 
 async fn complete(transaction: &DatabaseTransaction, job: &ReplicationJob, commit: &Commit) -> Result<(), StoreError> {

@@ -15,6 +15,7 @@ mod value;
 pub mod cbt_history;
 pub mod commit;
 pub mod discovery;
+pub mod disk_scrubs;
 pub mod equality_certificates;
 pub mod failover_jobs;
 pub mod network_mappings;

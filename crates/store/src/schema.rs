@@ -45,9 +45,18 @@ pub(crate) fn initial_statements(dialect: Dialect) -> Vec<String> {
 
 /// The statements of the second migration, in order; each may be repeated after an interruption.
 pub(crate) fn certificate_statements(dialect: Dialect) -> Vec<String> {
+    later(dialect, &tables::certificates())
+}
+
+/// The statements of the fourth migration, in order; each may be repeated after an interruption.
+pub(crate) fn scrub_statements(dialect: Dialect) -> Vec<String> {
+    later(dialect, &tables::disk_scrubs())
+}
+
+/// Tables that refer to those of the first migration and to one another only.
+fn later(dialect: Dialect, tables: &[Table]) -> Vec<String> {
     let earlier = all_tables();
-    let tables = tables::certificates();
-    let known: Vec<&str> = earlier.iter().chain(&tables).map(|table| table.name).collect();
+    let known: Vec<&str> = earlier.iter().chain(tables).map(|table| table.name).collect();
     tables.iter().flat_map(|table| dialect.create_table(table, &known)).collect()
 }
 

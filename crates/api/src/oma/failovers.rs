@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::probes::{ProbeResult, ProbeSpec};
+use super::replications::ScrubRequest;
 use crate::problem::Problem;
 
 /// How long probes are repeated when nothing is said, in seconds.
@@ -62,6 +63,9 @@ pub struct StartFailover {
     /// Whether the source is copied once more before (live only).
     #[serde(default)]
     pub final_sync: bool,
+    /// How much the final copy reads beside what change tracking names (live only).
+    #[serde(default)]
+    pub scrub: ScrubRequest,
     /// Whether the guest's drivers are adapted.
     #[serde(default)]
     pub guest_conversion: ConversionPolicy,

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use crate::gateway::VerifyReport;
 use crate::oma::certificates::CertificateView;
 use crate::problem::Problem;
-use crate::vma::{ReaderSpec, RunView};
+use crate::vma::{ReaderSpec, RunView, Stretch};
 
 /// What an operator asks for; `auto` chooses from what is known of the disks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -23,6 +23,19 @@ pub enum RequestedType {
     Incremental,
     /// Read everything and write what differs.
     Compare,
+}
+
+/// How much of a disk an increment reads again although change tracking calls it unchanged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ScrubRequest {
+    /// So much that the whole disk is read within 15 days.
+    #[default]
+    Auto,
+    /// All of it: before a cutover.
+    Full,
+    /// Nothing.
+    Off,
 }
 
 /// `POST /api/v1/replications`.
@@ -40,6 +53,9 @@ pub struct StartReplication {
     /// How the agent reads the disks; datastore ranges when absent.
     #[serde(default)]
     pub reader: Option<ReaderSpec>,
+    /// How much is read beside what change tracking names, to catch it lying.
+    #[serde(default)]
+    pub scrub: ScrubRequest,
 }
 
 /// 202: long work was accepted.
@@ -74,6 +90,9 @@ pub struct PlannedDisk {
     /// The change id to start from.
     #[schema(value_type = Option<String>)]
     pub previous_change_id: Option<ChangeId>,
+    /// What is read beside what change tracking names.
+    #[serde(default)]
+    pub scrub: Option<Stretch>,
     /// Why it is done like this.
     pub reason: String,
 }

@@ -18,6 +18,8 @@ const MAX_THREADS: usize = 4;
 #[derive(Debug)]
 pub(super) struct Stretch {
     pub(super) first_leaf: u64,
+    /// Whether change tracking calls all of them unchanged.
+    pub(super) is_scrubbed: bool,
     pub(super) expected: Vec<LeafDigest>,
 }
 
@@ -27,6 +29,7 @@ pub(super) struct Difference {
     pub(super) leaf: u64,
     pub(super) expected: LeafDigest,
     pub(super) found: LeafDigest,
+    pub(super) is_scrubbed: bool,
 }
 
 /// What a look at stretches yielded.
@@ -78,7 +81,7 @@ fn compare_some<'a>(
     next: impl Fn() -> Option<&'a Stretch>,
 ) -> Result<Seen, BlockError> {
     let (mut seen, mut buffer) = (Seen::default(), Vec::new());
-    while let Some(Stretch { first_leaf, expected }) = next() {
+    while let Some(Stretch { first_leaf, is_scrubbed, expected }) = next() {
         let extent = Extent::new(first_leaf * LEAF_SIZE_BYTES, expected.len() as u64 * LEAF_SIZE_BYTES);
         let Some(extent) = extent.clamp_to(capacity_bytes) else { continue };
         buffer.resize(usize::try_from(extent.length).unwrap_or(usize::MAX), 0);
@@ -87,7 +90,7 @@ fn compare_some<'a>(
         for ((leaf, bytes), &expected) in (*first_leaf..).zip(buffer.chunks(LEAF_SIZE_BYTES as usize)).zip(expected) {
             let found = leaf_digest(bytes);
             if found != expected {
-                seen.differences.push(Difference { leaf, expected, found });
+                seen.differences.push(Difference { leaf, expected, found, is_scrubbed: *is_scrubbed });
             }
         }
     }

@@ -24,7 +24,7 @@ fn records(disk: &[u8], leaves: &[usize]) -> Vec<u8> {
     for &leaf in leaves {
         let end = ((leaf + 1) * LEAF).min(disk.len());
         let digest = leaf_digest(&disk[leaf * LEAF..end]);
-        DigestRecord { first_leaf: leaf as u64, leaf_count: 1, digest }.encode(&mut wire);
+        DigestRecord { first_leaf: leaf as u64, leaf_count: 1, is_scrubbed: false, digest }.encode(&mut wire);
     }
     wire
 }
@@ -74,7 +74,8 @@ async fn one_flipped_bit_names_its_leaf() {
 async fn a_long_run_of_equal_leaves_is_read_in_bounded_pieces() {
     let disk = vec![0u8; 41 * LEAF];
     let mut wire = Vec::new();
-    DigestRecord { first_leaf: 0, leaf_count: 41, digest: leaf_digest(&disk[..LEAF]) }.encode(&mut wire);
+    DigestRecord { first_leaf: 0, leaf_count: 41, is_scrubbed: false, digest: leaf_digest(&disk[..LEAF]) }
+        .encode(&mut wire);
     let folder_size = disk.len();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("device");
@@ -91,7 +92,7 @@ async fn digests_that_cannot_be_used_are_refused() {
     let cut = records(&disk, &[0])[..20].to_vec();
     let twice = records(&disk, &[0, 0]);
     let mut beyond = Vec::new();
-    DigestRecord { first_leaf: 5, leaf_count: 1, digest: [0; 32] }.encode(&mut beyond);
+    DigestRecord { first_leaf: 5, leaf_count: 1, is_scrubbed: false, digest: [0; 32] }.encode(&mut beyond);
     for wire in [cut, twice, beyond] {
         let outcome = check(&disk, wire, Coverage::Named).await;
         assert!(matches!(outcome, Err(GatewayError::Digests { .. })), "{outcome:?}");

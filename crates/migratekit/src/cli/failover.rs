@@ -12,7 +12,7 @@ use api::oma::failovers::{
     ConversionPolicy, FailoverPlan, FailoverView, GroupVerdict, PowerOff, StartFailover, StartRollback,
 };
 use api::oma::probes::ProbeSpec;
-use api::oma::replications::Accepted;
+use api::oma::replications::{Accepted, ScrubRequest};
 use api::page::Page;
 use clap::{Args, Subcommand, ValueEnum};
 use model::FailureKind;
@@ -22,6 +22,7 @@ use super::clock::{ago, seconds_of, stamp, took};
 use super::failure::{CHECK_FAILED, Failure, INTERRUPTED, explain};
 use super::hub::{Context, escape, unknown, vm_context};
 use super::output::{fields, hint, or_dash, show, table};
+use super::replicate::ScrubArg;
 
 /// What to say of a failover nobody knows.
 const WHICH_FAILOVERS: &str = "see `migratekit failover list`";
@@ -160,6 +161,9 @@ pub struct LiveArgs {
     /// Do not copy the source once more: the VM begins at the last committed point in time.
     #[arg(long)]
     no_final_sync: bool,
+    /// How much the final copy reads again although change tracking calls it unchanged.
+    #[arg(long, value_enum, default_value_t = ScrubArg::Auto, conflicts_with = "no_final_sync")]
+    scrub: ScrubArg,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -229,6 +233,7 @@ async fn request(client: &Client, args: &CommonArgs, failover_type: FailoverType
         power_off_source: PowerOff::No,
         shutdown_seconds: None,
         final_sync: false,
+        scrub: ScrubRequest::Auto,
         guest_conversion: args.conversion.into(),
         test_duration_seconds: None,
         destination_name: args.name.clone(),
@@ -245,7 +250,8 @@ fn live(args: &LiveArgs, request: StartFailover) -> StartFailover {
         (false, false) => PowerOff::No,
     };
     let shutdown_seconds = args.shutdown_time.map(bounded);
-    StartFailover { power_off_source, shutdown_seconds, final_sync: !args.no_final_sync, ..request }
+    let (final_sync, scrub) = (!args.no_final_sync, args.scrub.into());
+    StartFailover { power_off_source, shutdown_seconds, final_sync, scrub, ..request }
 }
 
 /// The hub refuses what is too long.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use api::Client;
 use api::oma::jobs::JobDetail;
 use api::oma::replications::{
-    Accepted, DiskVerification, ReplicationPlan, ReplicationProgress, RequestedType, StartReplication,
+    Accepted, DiskVerification, ReplicationPlan, ReplicationProgress, RequestedType, ScrubRequest, StartReplication,
 };
 use api::vma::{ReaderSpec, RunDiskView, RunPhase, RunView};
 use clap::{Args, ValueEnum};
@@ -43,6 +43,10 @@ pub struct ReplicateArgs {
     /// {vm_snapshot}.
     #[arg(long, value_parser = reader)]
     reader: Option<ReaderSpec>,
+    /// How much is read again although change tracking calls it unchanged, to catch it lying: so much that the whole disk
+    /// is seen within 15 days, all of it (before a cutover), or nothing.
+    #[arg(long, value_enum, default_value_t = ScrubArg::Auto)]
+    scrub: ScrubArg,
     /// Stay and show progress; Ctrl-C stops watching, not the replication.
     #[arg(long)]
     watch: bool,
@@ -74,6 +78,27 @@ impl From<TypeArg> for RequestedType {
     }
 }
 
+/// How much is scrubbed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ScrubArg {
+    /// The whole disk within 15 days.
+    Auto,
+    /// All of it now.
+    Full,
+    /// Nothing.
+    Off,
+}
+
+impl From<ScrubArg> for ScrubRequest {
+    fn from(arg: ScrubArg) -> Self {
+        match arg {
+            ScrubArg::Auto => Self::Auto,
+            ScrubArg::Full => Self::Full,
+            ScrubArg::Off => Self::Off,
+        }
+    }
+}
+
 /// Reads what `--reader` says.
 fn reader(text: &str) -> Result<ReaderSpec, String> {
     match text.split_once(':') {
@@ -97,6 +122,7 @@ pub async fn run(context: &Context, args: &ReplicateArgs) -> Result<ExitCode, Fa
         replication_type: args.replication_type.into(),
         quiesce: args.quiesce,
         reader: args.reader.clone(),
+        scrub: args.scrub.into(),
     };
     if args.dry_run {
         return dry_run(context, &client, &request).await;

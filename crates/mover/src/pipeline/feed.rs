@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::DiskCopy;
 use crate::error::MoverError;
-use crate::plan::{Cursor, MAX_CHUNK_BYTES, Plan};
+use crate::plan::{Chunk, Cursor, MAX_CHUNK_BYTES, Plan, Walk};
 use crate::progress::DiskProgress;
 use crate::reader::{Reader, Source};
 
@@ -21,7 +21,7 @@ const LOCAL_CHUNK_BYTES: u64 = 256 * 1024;
 const MAX_ZERO_BYTES: u64 = 1 << 30;
 
 /// A chunk that was fetched, or why it was not.
-type Fetched = Result<(Extent, Vec<u8>), MoverError>;
+type Fetched = Result<(Chunk, Vec<u8>), MoverError>;
 
 /// Hands out what is to be done, each piece once.
 pub(super) struct Feed {
@@ -30,7 +30,7 @@ pub(super) struct Feed {
 }
 
 enum Chunks {
-    Local { device: Arc<dyn BlockDevice>, cursor: Mutex<Cursor> },
+    Local { device: Arc<dyn BlockDevice>, walk: Mutex<Walk> },
     Remote { ready: Mutex<Receiver<Fetched>>, spent: Arc<Mutex<Vec<Vec<u8>>>> },
 }
 
@@ -43,17 +43,17 @@ impl Feed {
                 // A comparison waits for the replica's bytes once per chunk.
                 let compares = copy.mode == SyncMode::Compare;
                 let longest = if compares { MAX_CHUNK_BYTES } else { LOCAL_CHUNK_BYTES };
-                Chunks::Local { device: Arc::clone(device), cursor: Mutex::new(Cursor::new(longest)) }
+                Chunks::Local { device: Arc::clone(device), walk: Mutex::new(Walk::new(longest)) }
             }
             Source::Remote(reader) => {
                 let (done, ready) = channel(threads);
                 let spent = Arc::default();
-                let cursor = Arc::new(Mutex::new(Cursor::new(MAX_CHUNK_BYTES)));
+                let walk = Arc::new(Mutex::new(Walk::new(MAX_CHUNK_BYTES)));
                 for _ in 0..reader.parallelism().max(1) {
                     let fetcher = Fetcher {
                         copy: Arc::clone(copy),
                         reader: Arc::clone(reader),
-                        cursor: Arc::clone(&cursor),
+                        walk: Arc::clone(&walk),
                         spent: Arc::clone(&spent),
                         done: done.clone(),
                     };
@@ -78,13 +78,13 @@ impl Feed {
         progress: &DiskProgress,
         buffer: &mut Vec<u8>,
         before_waiting: impl FnOnce() -> Result<(), MoverError>,
-    ) -> Result<Option<Extent>, MoverError> {
+    ) -> Result<Option<Chunk>, MoverError> {
         match &self.chunks {
-            Chunks::Local { device, cursor } => {
-                let Some(chunk) = cursor.lock().next(&plan.extents) else { return Ok(None) };
-                buffer.resize(length_of(chunk), 0);
-                device.read_at(buffer, chunk.offset).map_err(|source| MoverError::ReadSource { source })?;
-                progress.add_read(chunk.length);
+            Chunks::Local { device, walk } => {
+                let Some(chunk) = walk.lock().next(plan) else { return Ok(None) };
+                buffer.resize(length_of(chunk.extent), 0);
+                device.read_at(buffer, chunk.extent.offset).map_err(|source| MoverError::ReadSource { source })?;
+                progress.add_read(chunk.extent.length);
                 Ok(Some(chunk))
             }
             Chunks::Remote { ready, spent } => {
@@ -109,7 +109,7 @@ impl Feed {
 struct Fetcher {
     copy: Arc<DiskCopy>,
     reader: Arc<dyn Reader>,
-    cursor: Arc<Mutex<Cursor>>,
+    walk: Arc<Mutex<Walk>>,
     spent: Arc<Mutex<Vec<Vec<u8>>>>,
     done: Sender<Fetched>,
 }
@@ -117,13 +117,13 @@ struct Fetcher {
 impl Fetcher {
     async fn fetch(self) {
         loop {
-            let Some(chunk) = self.cursor.lock().next(&self.copy.plan.extents) else { return };
+            let Some(chunk) = self.walk.lock().next(&self.copy.plan) else { return };
             let mut buffer = self.spent.lock().pop().unwrap_or_default();
-            buffer.resize(length_of(chunk), 0);
-            let read = self.reader.read_into(chunk.offset, buffer).await;
+            buffer.resize(length_of(chunk.extent), 0);
+            let read = self.reader.read_into(chunk.extent.offset, buffer).await;
             let is_failed = read.is_err();
             if !is_failed {
-                self.copy.progress.add_read(chunk.length);
+                self.copy.progress.add_read(chunk.extent.length);
             }
             // Nobody takes it any more when the copy has stopped.
             if self.done.send(read.map(|bytes| (chunk, bytes))).await.is_err() || is_failed {

@@ -12,6 +12,7 @@ use super::DiskCopy;
 use super::feed::{Feed, length_of};
 use crate::digest_file::DigestFile;
 use crate::error::MoverError;
+use crate::plan::Chunk;
 
 /// [`LEAF_SIZE_BYTES`] as a length in memory.
 const LEAF: usize = LEAF_SIZE_BYTES as usize;
@@ -26,11 +27,16 @@ pub(super) fn work(copy: &DiskCopy, feed: &Feed, lane: &mut Lane, stop: &AtomicB
     while !stop.load(Ordering::Relaxed) {
         // A source that hangs must not hide what the hub has to say.
         let hear = || lane.settle().map_err(refused_earlier);
-        let Some(chunk) = feed.next_chunk(&copy.plan, &copy.progress, &mut source, hear)? else { break };
+        let Some(next) = feed.next_chunk(&copy.plan, &copy.progress, &mut source, hear)? else { break };
+        let chunk = next.extent;
         zeroes.clear();
         zeroes.extend(source.chunks(LEAF).map(is_zero));
         if let Some(digests) = &copy.digests {
-            note(digests, chunk, &source, &zeroes)?;
+            note(digests, next, &source, &zeroes)?;
+        }
+        if next.is_scrubbed {
+            copy.progress.add_done(chunk.length, 0, 0);
+            continue;
         }
         let compared = if copy.mode == SyncMode::Compare {
             replica.resize(length_of(chunk), 0);
@@ -52,13 +58,13 @@ fn refused_earlier(source: nbd::NbdError) -> MoverError {
     MoverError::WriteTarget { offset, source }
 }
 
-fn note(digests: &DigestFile, chunk: Extent, source: &[u8], zeroes: &[bool]) -> Result<(), MoverError> {
+fn note(digests: &DigestFile, chunk: Chunk, source: &[u8], zeroes: &[bool]) -> Result<(), MoverError> {
     let digest = |(leaf, &zero): (&[u8], &bool)| match zero {
         true => zero_leaf_digest(leaf.len() as u64),
         false => leaf_digest(leaf),
     };
     let all: Vec<[u8; 32]> = source.chunks(LEAF).zip(zeroes).map(digest).collect();
-    digests.append(chunk.offset / LEAF_SIZE_BYTES, &all)
+    digests.append(chunk.extent.offset / LEAF_SIZE_BYTES, &all, chunk.is_scrubbed)
 }
 
 /// What is to be done with a run of leaves.

@@ -111,7 +111,12 @@ mod tests {
     fn wire(records: &[(u64, u32, u8)]) -> Vec<u8> {
         let mut wire = Vec::new();
         for (first_leaf, leaf_count, digest) in records {
-            let record = DigestRecord { first_leaf: *first_leaf, leaf_count: *leaf_count, digest: [*digest; 32] };
+            let record = DigestRecord {
+                first_leaf: *first_leaf,
+                leaf_count: *leaf_count,
+                is_scrubbed: false,
+                digest: [*digest; 32],
+            };
             record.encode(&mut wire);
         }
         wire

@@ -5,6 +5,7 @@ use api::oma::failovers::{
     StartRollback,
 };
 use api::oma::probes::ProbeSpec;
+use api::oma::replications::ScrubRequest;
 use model::status::FailoverType;
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +50,7 @@ pub(crate) fn plain_request(failover_type: FailoverType, vm_context_id: &str) ->
         power_off_source: PowerOff::No,
         shutdown_seconds: None,
         final_sync: false,
+        scrub: ScrubRequest::Auto,
         guest_conversion: ConversionPolicy::Auto,
         test_duration_seconds: None,
         destination_name: None,

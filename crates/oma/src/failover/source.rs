@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use api::oma::failovers::PowerOff;
-use api::oma::replications::RequestedType;
 use api::vma::{PowerOffRequest, PowerOnRequest, ShutdownKind, VmRequest, VmaClient};
 use joblog::{StepContext, StepError, StepResult, output};
 use model::FailureKind;
@@ -16,7 +15,7 @@ use tokio::time::Instant;
 use super::params::Params;
 use crate::failure::failed;
 use crate::inventory::vcenter;
-use crate::replication;
+use crate::replication::{self, Wanted};
 use crate::state::OmaState;
 
 /// How vCenter says that a VM is off.
@@ -171,7 +170,8 @@ pub(super) async fn final_sync(state: &OmaState, context: &StepContext) -> StepR
         job_id: &sync.replication_job_id,
         failover_id: &params.job_id,
     };
-    replication::start_child(state, &params.vm_context_id, RequestedType::Auto, &child).await.map_err(failed)?;
+    let wanted = Wanted { scrub: params.request.scrub, ..Wanted::default() };
+    replication::start_child(state, &params.vm_context_id, wanted, &child).await.map_err(failed)?;
     let learnt = Learnt { replication_job_id: Some(sync.replication_job_id.clone()), ..Learnt::default() };
     failover_jobs::record(state.store(), &params.job_id, &learnt).await.map_err(failed)?;
     let job = tokio::select! {

@@ -12,6 +12,7 @@ use api::vma::{ReaderSpec, RunDisk, RunPhase, RunView, StartRun, VmRequest, VmaC
 use joblog::{StepContext, StepError, StepResult, output};
 use model::status::{ChangeSource, EnrollmentStatus, ReplicationStatus, ReplicationType};
 use model::{FailureKind, Lineage};
+use store::disk_scrubs;
 use store::replication_jobs::Progress;
 use store::vm_disks::VmDisk;
 use store::vm_replication_contexts::VmContext;
@@ -146,6 +147,13 @@ async fn start_request(
     let disks: Vec<ProvisionedDisk> = context.output("provision")?;
     let rows = store::vm_disks::of_context(state.store(), &params.vm_context_id).await.map_err(failed)?;
     let connection = vcenter::connection(state, vm.credential_id.as_deref()).await.map_err(failed)?;
+    let mut wanted = Vec::with_capacity(disks.len());
+    for disk in disks {
+        let row = rows.iter().find(|row| row.disk_id == disk.disk_id);
+        let scrub = disk_scrubs::of_disk(state.store(), &disk.vm_disk_id).await.map_err(failed)?;
+        let is_distrusted = scrub.is_some_and(|scrub| scrub.distrusted_at.is_some());
+        wanted.push(run_disk(&plan, row, is_distrusted, params, disk));
+    }
     Ok(StartRun {
         job_id: params.job_id.clone(),
         moref: vm.vmware_moref.clone(),
@@ -153,18 +161,24 @@ async fn start_request(
         vcenter: connection,
         quiesce: params.quiesce,
         connections_per_disk: CONNECTIONS_PER_DISK,
-        disks: disks.into_iter().map(|disk| run_disk(&plan, &rows, params, disk)).collect(),
+        disks: wanted,
     })
 }
 
-fn run_disk(plan: &ReplicationPlan, rows: &[VmDisk], params: &Params, disk: ProvisionedDisk) -> RunDisk {
+fn run_disk(
+    plan: &ReplicationPlan,
+    row: Option<&VmDisk>,
+    is_distrusted: bool,
+    params: &Params,
+    disk: ProvisionedDisk,
+) -> RunDisk {
     let planned = plan.disks.iter().find(|planned| planned.disk_id == disk.disk_id);
     // What was planned from counts only while the disk's row still says so: it may have been distrusted since.
-    let row = rows.iter().find(|row| row.disk_id == disk.disk_id);
     let trusted = row.and_then(|row| row.disk_change_id.as_ref()).map(|id| &id.0);
-    let compares = plan.replication_type == ReplicationType::Compare;
+    let compares = plan.replication_type == ReplicationType::Compare || is_distrusted;
     RunDisk {
         export_name: model::id::volume_export_name(&disk.volume_uuid),
+        scrub: planned.and_then(|planned| planned.scrub),
         previous_change_id: planned
             .and_then(|planned| planned.previous_change_id.clone())
             .filter(|planned| Some(planned) == trusted),

@@ -5,9 +5,11 @@ use model::FailureKind;
 use model::status::{DiskSyncStatus, VolumeState};
 use store::vm_disks::VmDisk;
 use store::vm_replication_contexts::VmContext;
-use store::{StoreError, ossea_configs, ossea_volumes, vm_disks, vm_replication_contexts};
+use store::{StoreError, disk_scrubs, ossea_configs, ossea_volumes, vm_disks, vm_replication_contexts};
+use time::OffsetDateTime;
 
 use super::plan::{DiskFacts, Facts};
+use super::scrub::ScrubFacts;
 use crate::digests::{self, Look};
 use crate::error::OmaError;
 use crate::inventory::vcenter;
@@ -68,6 +70,7 @@ async fn disk_facts(state: &OmaState, row: VmDisk, ask: AskSource) -> Result<Dis
         digests::settle_disk(state, &row.id).await?;
     }
     let unproven = digests::unproven(state, &row, look).await?;
+    let scrub = scrub_facts(state, &row).await?;
     let volume = match &row.volume_uuid {
         Some(uuid) => found(ossea_volumes::by_volume_id(store, uuid).await)?,
         None => None,
@@ -82,7 +85,17 @@ async fn disk_facts(state: &OmaState, row: VmDisk, ask: AskSource) -> Result<Dis
         committed: row.disk_change_id.map(|id| id.0),
         unproven,
         diverged: *row.sync_status == DiskSyncStatus::Diverged,
+        scrub,
     })
+}
+
+async fn scrub_facts(state: &OmaState, row: &VmDisk) -> Result<ScrubFacts, OmaError> {
+    let scrub = disk_scrubs::of_disk(state.store(), &row.id).await?;
+    Ok(scrub.map_or_else(ScrubFacts::default, |scrub| ScrubFacts {
+        position_bytes: *scrub.position_bytes,
+        idle: (OffsetDateTime::now_utc() - *scrub.advanced_at).try_into().unwrap_or_default(),
+        is_distrusted: scrub.distrusted_at.is_some(),
+    }))
 }
 
 /// What is not there is no error here.

@@ -1,11 +1,13 @@
 //! The end of a replication: the commit of all change ids and certificates at once, or a row that says why there is none.
 
-use api::vma::{RunDiskView, SyncMode};
+use api::oma::replications::PlannedDisk;
+use api::vma::{RunDiskView, Stretch, SyncMode};
 use joblog::{JobView, StepContext, StepError, StepResult, output};
 use model::LEAF_SIZE_BYTES;
 use model::status::{JobStatus, ReplicationStatus, ReplicationType};
 use serde_json::json;
 use store::commit::{Commit, CommittedDisk};
+use store::disk_scrubs::Scrubbed;
 use store::replication_jobs::Ending;
 use time::OffsetDateTime;
 
@@ -42,6 +44,7 @@ pub(super) async fn commit(state: &OmaState, context: &StepContext) -> StepResul
             bytes_transferred: copied.bytes_sent,
             sync_duration_seconds: u64::try_from(seconds).unwrap_or(0),
             certificate: certify::certificate(state, &vm, disk, copied, &proof.certified)?,
+            scrub: scrubbed(copied, planned),
         })
     });
     let disks = disks.collect::<Result<Vec<_>, StepError>>()?;
@@ -56,6 +59,17 @@ pub(super) async fn commit(state: &OmaState, context: &StepContext) -> StepResul
     let commit = Commit { job_id: params.job_id, disks, summary };
     store::commit::commit_replication(state.store(), &commit, Some(context.lease())).await.map_err(failed)?;
     output(&())
+}
+
+/// How far the source was read again; a run that read everything has nothing left to scrub.
+fn scrubbed(copied: &RunDiskView, planned: Option<&PlannedDisk>) -> Option<Scrubbed> {
+    if copied.sync_mode != Some(SyncMode::Incremental) {
+        return Some(Scrubbed::Whole);
+    }
+    let planned = planned?;
+    let Stretch { offset, length } = planned.scrub?;
+    let position_bytes = offset.saturating_add(length);
+    Some(Scrubbed::UpTo { position_bytes, is_end: position_bytes >= planned.capacity_bytes })
 }
 
 /// What a run really did, in the words of a replication.

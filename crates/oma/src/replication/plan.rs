@@ -1,10 +1,13 @@
 //! What a replication would do, and every reason why it cannot: decided from facts, asking nobody.
 
 use api::Problem;
-use api::oma::replications::{PlannedDisk, ReplicationPlan, RequestedType};
-use api::vma::{FindingSeverity, SourceVm};
+use api::oma::replications::{PlannedDisk, ReplicationPlan, RequestedType, ScrubRequest};
+use api::vma::{FindingSeverity, SourceVm, Stretch};
 use model::status::{ContextStatus, ReplicationType};
 use model::{ChangeId, FailureKind};
+
+use super::Wanted;
+use super::scrub::{ScrubFacts, stretch};
 
 /// What is known of a disk.
 #[derive(Debug, Clone)]
@@ -26,6 +29,8 @@ pub struct DiskFacts {
     pub unproven: Option<String>,
     /// Whether the guest of a failed-over VM wrote to its replica.
     pub diverged: bool,
+    /// Where its scrub stands.
+    pub scrub: ScrubFacts,
 }
 
 /// What is known of a VM before a replication.
@@ -53,7 +58,8 @@ pub struct Facts {
 
 /// Plans a replication; `blockers` holds every reason at once.
 #[must_use]
-pub fn plan(facts: &Facts, requested: RequestedType) -> ReplicationPlan {
+pub fn plan(facts: &Facts, wanted: &Wanted) -> ReplicationPlan {
+    let requested = wanted.replication_type;
     let mut blockers = standing_blockers(facts);
     blockers.extend(disk_blockers(facts));
     blockers.extend(facts.seen.iter().flat_map(|seen| source_blockers(facts, seen)));
@@ -84,8 +90,17 @@ pub fn plan(facts: &Facts, requested: RequestedType) -> ReplicationPlan {
         }
         RequestedType::Auto | RequestedType::Compare => ReplicationType::Initial,
     };
-    let disks = facts.disks.iter().map(|disk| planned(disk, replication_type)).collect();
+    let disks = facts.disks.iter().map(|disk| planned(disk, replication_type, wanted.scrub)).collect();
     ReplicationPlan { replication_type, disks, blockers }
+}
+
+impl DiskFacts {
+    /// What is read of it beside what change tracking names: only an increment leaves anything out.
+    fn scrub_of(&self, replication_type: ReplicationType, requested: ScrubRequest) -> Option<Stretch> {
+        let is_increment = replication_type == ReplicationType::Incremental && has_committed_replica(self);
+        let wanted = is_increment && !self.scrub.is_distrusted;
+        wanted.then(|| stretch(self.capacity_bytes, &self.scrub, requested)).flatten()
+    }
 }
 
 /// Whether its replica is equal to a committed point of the source.
@@ -103,7 +118,7 @@ fn has_committed_replica(disk: &DiskFacts) -> bool {
     has_replica(disk) && disk.unproven.is_none()
 }
 
-fn planned(disk: &DiskFacts, replication_type: ReplicationType) -> PlannedDisk {
+fn planned(disk: &DiskFacts, replication_type: ReplicationType, scrub: ScrubRequest) -> PlannedDisk {
     let usable = has_replica(disk).then(|| disk.committed.clone()).flatten();
     let unproven = disk.unproven.as_deref().filter(|_| is_unproven(disk));
     let (previous_change_id, reason) = match (replication_type, usable) {
@@ -111,8 +126,12 @@ fn planned(disk: &DiskFacts, replication_type: ReplicationType) -> PlannedDisk {
         (ReplicationType::Incremental, Some(_)) if unproven.is_some() => {
             (None, "its digests are not known: everything allocated is copied".to_owned())
         }
+        (ReplicationType::Incremental, Some(id)) if disk.scrub.is_distrusted => {
+            (Some(id), "change tracking left out changes: everything is read, what differs is written".to_owned())
+        }
         (ReplicationType::Incremental, Some(id)) => {
-            (Some(id), "what changed since the last commit is copied".to_owned())
+            let what = if disk.scrub_of(replication_type, scrub).is_some() { " and a stretch is scrubbed" } else { "" };
+            (Some(id), format!("what changed since the last commit is copied{what}"))
         }
         (ReplicationType::Incremental, None) => {
             (None, "it has no committed replica: everything allocated is copied".to_owned())
@@ -133,6 +152,7 @@ fn planned(disk: &DiskFacts, replication_type: ReplicationType) -> PlannedDisk {
         capacity_bytes: disk.capacity_bytes,
         volume_uuid: disk.volume_uuid.clone(),
         previous_change_id,
+        scrub: disk.scrub_of(replication_type, scrub),
         reason,
     }
 }

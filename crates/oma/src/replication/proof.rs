@@ -9,6 +9,7 @@ use model::status::ReplicationStatus;
 use model::{FailureKind, LEAF_SIZE_BYTES};
 use proof::ProofError;
 use serde::{Deserialize, Serialize};
+use store::disk_scrubs;
 
 use super::Params;
 use super::certify::{self, Certified};
@@ -31,18 +32,39 @@ pub(super) struct Proof {
     pub(super) certified: Vec<Certified>,
 }
 
+/// Copies and proofs: the second follows when the scrub catches change tracking lying.
+const MAX_PASSES: u32 = 2;
+
 pub(super) async fn run(state: &OmaState, context: &StepContext) -> StepResult {
     let params: Params = context.params()?;
-    // The agent may have been restarted since: then the copy is repeated, and with it what is to be proven.
-    let run = until_copied(state, context).await?;
-    set_status(state, &params, ReplicationStatus::Finalizing, "verifying").await?;
+    for _ in 0..MAX_PASSES {
+        // The agent may have been restarted since: then the copy is repeated, and with it what is to be proven.
+        let run = until_copied(state, context).await?;
+        set_status(state, &params, ReplicationStatus::Finalizing, "verifying").await?;
+        if let Some(proof) = proven(state, context, &params, run).await? {
+            return output(&proof);
+        }
+        tracing::warn!("what differs is read again: the disk is compared as a whole");
+        super::copy::undo(state, context).await?;
+    }
+    Err(defect("the scrub found differences in a disk that had just been compared".to_owned())
+        .remedy("nothing was committed; replicate with --type compare"))
+}
+
+/// Verifies every disk of a run; none when changes were left out of what change tracking named.
+async fn proven(
+    state: &OmaState,
+    context: &StepContext,
+    params: &Params,
+    run: RunView,
+) -> Result<Option<Proof>, StepError> {
     let disks: Vec<ProvisionedDisk> = context.output("provision")?;
     let vm = store::vm_replication_contexts::by_id(state.store(), &params.vm_context_id).await.map_err(failed)?;
-    let mut proven = Vec::with_capacity(disks.len());
-    let mut certified = Vec::with_capacity(disks.len());
+    let mut proof = Proof { run, disks: Vec::with_capacity(disks.len()), certified: Vec::with_capacity(disks.len()) };
+    let mut is_whole = true;
     for disk in &disks {
         context.check_cancelled()?;
-        let copied = run.disks.iter().find(|copied| copied.disk_id == disk.disk_id);
+        let copied = proof.run.disks.iter().find(|copied| copied.disk_id == disk.disk_id);
         let copied = copied.ok_or_else(|| defect(format!("{} was not copied", disk.disk_id)))?;
         let agent = agent_of(state, &vm).map_err(failed)?;
         let digests = agent.digests(&params.job_id, &disk.disk_id).await.map_err(repeatable)?;
@@ -61,17 +83,40 @@ pub(super) async fn run(state: &OmaState, context: &StepContext) -> StepResult {
             return Err(error);
         }
         let named = staging.finish().await.map_err(failed)?;
-        whole(coverage, named, verification.report.leaves_verified).map_err(failed)?;
+        if verification.report.omission_count > 0 {
+            distrust_tracking(state, params, &verification).await?;
+            is_whole = false;
+            continue;
+        }
         let leaves = verification.report.leaves_verified;
-        certified.push(certify::certified(state, &params.job_id, disk, of_file(coverage), leaves).await?);
-        tracing::info!(
-            disk = disk.disk_id,
-            leaves = verification.report.leaves_verified,
-            "source and replica are equal"
-        );
-        proven.push(verification);
+        whole(coverage, named, leaves).map_err(failed)?;
+        let certified = certify::certified(state, &params.job_id, disk, of_file(coverage), leaves).await?;
+        tracing::info!(disk = disk.disk_id, leaves, "source and replica are equal");
+        proof.certified.push(certified);
+        proof.disks.push(verification);
     }
-    output(&Proof { run, disks: proven, certified })
+    Ok(is_whole.then_some(proof))
+}
+
+/// Says what change tracking left out, and believes nothing it says of the disk until that was compared as a whole.
+async fn distrust_tracking(
+    state: &OmaState,
+    params: &Params,
+    verification: &DiskVerification,
+) -> Result<(), StepError> {
+    let DiskVerification { disk_id, report } = verification;
+    for left_out in &report.mismatches {
+        tracing::error!(
+            disk = disk_id,
+            offset = left_out.leaf * LEAF_SIZE_BYTES,
+            source_digest = left_out.expected,
+            replica_digest = left_out.found,
+            "change tracking left out a change: the source differs where it says nothing did"
+        );
+    }
+    let omissions = report.omission_count;
+    tracing::error!(disk = disk_id, omissions, "the scrub caught change tracking lying");
+    disk_scrubs::distrust(state.store(), &params.vm_context_id, disk_id, omissions).await.map_err(failed)
 }
 
 /// A fresh staged file for this job's digests of a disk, after what earlier jobs left was settled.
@@ -121,15 +166,16 @@ fn coverage(disk: &RunDiskView) -> Result<Coverage, StepError> {
     }
 }
 
-/// Every leaf that was read is named by a digest, and every leaf looked at is equal.
+/// Every leaf that was read is named by a digest, and every leaf that was sent is equal.
 fn equal(verification: &DiskVerification, copied: &RunDiskView) -> Result<(), StepError> {
     let report = &verification.report;
     let detail = || serde_json::json!({ "disk_id": verification.disk_id, "report": report });
-    if report.mismatch_count > 0 {
-        let at = report.mismatches.first().map(|first| first.leaf * LEAF_SIZE_BYTES);
+    if report.mismatch_count > report.omission_count {
+        let at =
+            report.mismatches.iter().find(|mismatch| !mismatch.is_scrubbed).map(|first| first.leaf * LEAF_SIZE_BYTES);
         let message = format!(
             "{} of {} leaves of {} differ between source and replica, the first at byte {}",
-            report.mismatch_count,
+            report.mismatch_count - report.omission_count,
             report.leaves_verified,
             verification.disk_id,
             at.unwrap_or_default()
@@ -169,6 +215,7 @@ mod tests {
             bytes_read: bytes_total,
             bytes_sent: 0,
             bytes_zero: 0,
+            bytes_to_scrub: 0,
             extents: 1,
             speed_bps: 0,
             eta_seconds: None,
@@ -177,13 +224,7 @@ mod tests {
     }
 
     fn verified(leaves_verified: u64) -> DiskVerification {
-        let report = VerifyReport {
-            leaves_total: 160,
-            leaves_verified,
-            bytes_read: 0,
-            mismatch_count: 0,
-            mismatches: Vec::new(),
-        };
+        let report = VerifyReport { leaves_total: 160, leaves_verified, ..VerifyReport::default() };
         DiskVerification { disk_id: "disk-2000".to_owned(), report }
     }
 
@@ -214,7 +255,9 @@ mod tests {
         let mut differing = verified(160);
         differing.report.mismatch_count = 1;
         assert!(equal(&differing, &copied).is_err(), "even when none is listed");
-        differing.report.mismatches = vec![LeafMismatch { leaf: 2, expected: String::new(), found: String::new() }];
+        differing.report.mismatches = vec![LeafMismatch { leaf: 2, ..LeafMismatch::default() }];
         assert!(equal(&differing, &copied).unwrap_err().message.contains("byte 131072"));
+        differing.report.omission_count = 1;
+        assert!(equal(&differing, &copied).is_ok(), "what change tracking left out is no fault of the storage");
     }
 }

@@ -10,7 +10,7 @@ use model::status::ReplicationStatus;
 
 use super::facts::{AskSource, gather};
 use super::provision::ProvisionedDisk;
-use super::{Params, copy, finish, merged, plan, proof, provision};
+use super::{Params, Wanted, copy, finish, merged, plan, proof, provision};
 use crate::failure::{failed, step_failure};
 use crate::state::OmaState;
 
@@ -51,7 +51,7 @@ async fn validate(state: &OmaState, context: &StepContext) -> StepResult {
     set_status(state, &params, ReplicationStatus::Initializing, "looking at the VM").await?;
     let ask = AskSource::Always;
     let facts = gather(state, &params.vm_context_id, &params.own_jobs(), ask).await.map_err(failed)?;
-    let plan = plan::plan(&facts, params.requested);
+    let plan = plan::plan(&facts, &Wanted { replication_type: params.requested, scrub: params.scrub });
     match merged(&facts.vm_name, plan.blockers.clone()) {
         Some(problem) => Err(step_failure(problem)),
         None => output(&plan),

@@ -7,6 +7,7 @@ mod core;
 mod joblog;
 mod people;
 mod scheduling;
+mod scrub;
 mod target;
 
 pub(super) use agents::agents;
@@ -16,4 +17,5 @@ pub(super) use core::core;
 pub(super) use joblog::joblog;
 pub(super) use people::people;
 pub(super) use scheduling::scheduling;
+pub(super) use scrub::disk_scrubs;
 pub(super) use target::target;

@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 
-use api::vma::{RunDisk, RunPhase, SyncMode};
+use api::vma::{RunDisk, RunPhase, Stretch, SyncMode};
 use futures::future::try_join_all;
 use model::Extent;
+use model::extent::total_bytes;
 use model::id::VM_SNAPSHOT_PREFIX;
 use mover::change_source::{Decision, Known, Query, after_refusal, decide};
 use mover::digest_file::DigestFile;
@@ -127,7 +128,11 @@ async fn open_copy(
         None if mode == SyncMode::Full => allocated(&source, wanted).await?,
         known => known,
     };
-    let plan = plan(mode, wanted.capacity_bytes, extents);
+    let mut plan = plan(mode, wanted.capacity_bytes, extents);
+    if let (SyncMode::Incremental, Some(Stretch { offset, length })) = (mode, wanted.scrub) {
+        plan = plan.with_scrub(Extent::new(offset, length), wanted.capacity_bytes);
+        state.scrubs(total_bytes(&plan.scrubbed));
+    }
     Ok(Arc::new(DiskCopy { source, target, plan, mode, digests: Some(digests), progress }))
 }
 

@@ -14,6 +14,7 @@ struct Chosen {
     reason: Option<String>,
     change_id: Option<ChangeId>,
     extents: u64,
+    bytes_to_scrub: u64,
     durable: bool,
 }
 
@@ -36,8 +37,13 @@ impl DiskState {
 
     pub(super) fn chose(&self, mode: SyncMode, reason: String, change_id: Option<ChangeId>, extents: usize) {
         let chosen =
-            Chosen { mode: Some(mode), reason: Some(reason), change_id, extents: extents as u64, durable: false };
+            Chosen { mode: Some(mode), reason: Some(reason), change_id, extents: extents as u64, ..Chosen::default() };
         *self.chosen.lock() = chosen;
+    }
+
+    /// How much is read only to prove that it is unchanged, in bytes.
+    pub(super) fn scrubs(&self, bytes: u64) {
+        self.chosen.lock().bytes_to_scrub = bytes;
     }
 
     pub(super) fn is_durable(&self) {
@@ -57,6 +63,7 @@ impl DiskState {
             bytes_read: progress.bytes_read,
             bytes_sent: progress.bytes_sent,
             bytes_zero: progress.bytes_zero,
+            bytes_to_scrub: chosen.bytes_to_scrub,
             extents: chosen.extents,
             speed_bps: progress.speed_bps,
             eta_seconds: progress.eta_seconds,
