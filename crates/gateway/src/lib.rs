@@ -85,3 +85,6 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, GatewayError> {
     let bound = TcpListener::bind(address).await;
     bound.map_err(|source| GatewayError::Listen { address: address.to_string(), source })
 }
+
+#[cfg(test)]
+mod tests;

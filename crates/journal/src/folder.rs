@@ -180,9 +180,13 @@ impl JournalFolder {
     /// It is damaged, shorter than it was committed or another one; its files are missing or cannot be read.
     pub fn committed(&self, export: &str, job: &str, lengths: Lengths) -> Result<Journal, JournalError> {
         let path = self.file_of(export, job, INDEX)?;
-        let index = open_file(&path, false)?.ok_or_else(|| missing(&path))?;
         let data_path = self.file_of(export, job, DATA)?;
-        let data = open_file(&data_path, false)?.ok_or_else(|| missing(&data_path))?;
+        let (Some(index), Some(data)) = (open_file(&path, false)?, open_file(&data_path, false)?) else {
+            return Err(JournalError::Damaged {
+                path,
+                reason: "it was committed, and its files are missing".to_owned(),
+            });
+        };
         let data_length = data.length().map_err(JournalError::file("look at", &data_path))?;
         let (run, tail, gathered) = gather(&path, &index, lengths.index_bytes, data_length)?;
         check_run(&path, &run, job, Kind::Journal)?;

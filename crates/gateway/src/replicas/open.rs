@@ -245,8 +245,9 @@ impl Replicas {
         let base = base_of(target, false).await?;
         let replica = self.of(export);
         let mut open = replica.open.lock().await;
-        let live = match (open.live(), target.job_id.as_deref()) {
-            (Some((live, _)), _) => Some(live),
+        let connected = open.live().map(|(live, _)| live);
+        let live = match (connected, target.job_id.as_deref()) {
+            (Some(live), _) => Some(live),
             (None, Some(job)) if is_journalled(target) => self.uncommitted(target, &mut open, job).await?,
             _ => None,
         };
