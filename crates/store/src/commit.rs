@@ -1,5 +1,5 @@
-//! The commit of a replication: the change ids of all disks of the VM, their history and certificates, the statuses of
-//! disks, job and VM, in one transaction. Before it nothing of the run counts; after it everything does.
+//! The commit of a replication: the change ids of all disks of the VM, their history, certificates and recovery points,
+//! the statuses of disks, job and VM, in one transaction. Before it nothing of the run counts; after it everything does.
 
 use std::collections::HashMap;
 
@@ -16,6 +16,7 @@ use crate::disk_scrubs::{self, Scrubbed};
 use crate::equality_certificates::{self, NewCertificate};
 use crate::error::{StoreError, while_doing};
 use crate::joblog::check_lease;
+use crate::recovery_points::{self, NewPoint};
 use crate::replication_jobs::{self as jobs, ReplicationJob};
 use crate::transition::{may_precede, refused};
 use crate::value::{Count, Stored, Timestamp};
@@ -58,6 +59,8 @@ pub struct CommittedDisk {
     pub certificate: NewCertificate,
     /// How far the source was read again beside what change tracking named.
     pub scrub: Option<Scrubbed>,
+    /// The sealed journal that holds what was copied; none when it was written in place.
+    pub journal: Option<NewPoint>,
 }
 
 /// Whether a commit did anything.
@@ -174,6 +177,9 @@ async fn commit_disk(
     let insert = cbt_history::Entity::insert(history.into_active_model());
     insert.exec_without_returning(transaction).await.map_err(&committing)?;
     equality_certificates::insert(transaction, job, row, disk).await?;
+    if let Some(journal) = &disk.journal {
+        recovery_points::insert(transaction, job, row, disk, journal).await?;
+    }
     disk_scrubs::advance(transaction, &row.id, disk.scrub).await
 }
 

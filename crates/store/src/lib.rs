@@ -19,6 +19,7 @@ pub mod disk_scrubs;
 pub mod equality_certificates;
 pub mod failover_jobs;
 pub mod network_mappings;
+pub mod recovery_points;
 pub mod replication_jobs;
 pub mod vm_disks;
 pub mod vm_replication_contexts;

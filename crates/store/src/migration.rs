@@ -5,6 +5,7 @@
 
 mod m20261101_000001_initial;
 mod m20261129_000002_certificates;
+mod m20261129_000003_recovery_points;
 mod m20261129_000004_scrub;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, FromQueryResult, Statement};
@@ -26,6 +27,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m20261101_000001_initial::Initial),
             Box::new(m20261129_000002_certificates::Certificates),
+            Box::new(m20261129_000003_recovery_points::RecoveryPoints),
             Box::new(m20261129_000004_scrub::Scrub),
         ]
     }

@@ -45,6 +45,7 @@ pub(super) async fn commit(state: &OmaState, context: &StepContext) -> StepResul
             sync_duration_seconds: u64::try_from(seconds).unwrap_or(0),
             certificate: certify::certificate(state, &vm, disk, copied, &proof.certified)?,
             scrub: scrubbed(copied, planned),
+            journal: None,
         })
     });
     let disks = disks.collect::<Result<Vec<_>, StepError>>()?;
