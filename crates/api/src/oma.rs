@@ -11,6 +11,7 @@ pub mod ghosts;
 pub mod groups;
 pub mod jobs;
 pub mod networks;
+pub mod points;
 pub mod probes;
 pub mod replications;
 pub mod target_listings;

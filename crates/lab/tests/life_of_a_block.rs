@@ -9,6 +9,8 @@ mod answers;
 mod certificates;
 #[path = "life_of_a_block/kills.rs"]
 mod kills;
+#[path = "life_of_a_block/points.rs"]
+mod points;
 #[path = "life_of_a_block/scrub.rs"]
 mod scrub;
 #[path = "life_of_a_block/stage.rs"]

@@ -7,6 +7,8 @@
 mod conversion;
 #[path = "life_of_a_failover/groups.rs"]
 mod groups;
+#[path = "life_of_a_failover/points.rs"]
+mod points;
 #[path = "life_of_a_failover/refusals.rs"]
 mod refusals;
 #[path = "life_of_a_failover/stage.rs"]

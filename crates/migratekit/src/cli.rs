@@ -14,6 +14,7 @@ mod job;
 mod nbd;
 mod network;
 mod output;
+mod point;
 mod probe;
 mod replicate;
 mod role;
@@ -100,6 +101,9 @@ enum Command {
     /// Fail a VM over into its target: for a test, or for good; and the ways back.
     #[command(subcommand)]
     Failover(failover::FailoverCommand),
+    /// Recovery points: earlier commits that are kept.
+    #[command(subcommand)]
+    Point(point::PointCommand),
     /// Certificates: what was proven at each commit, signed.
     #[command(subcommand)]
     Certificate(certificate::CertificateCommand),
@@ -181,6 +185,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Group(command) => group::run(&context, command).await,
         Command::Replicate(args) => replicate::run(&context, &args).await,
         Command::Failover(command) => failover::run(&context, command).await,
+        Command::Point(command) => point::run(&context, command).await,
         Command::Certificate(command) => certificate::run(&context, command).await,
         Command::Verify(command) => verify::run(&context, &command).await,
         Command::Ghost(command) => ghost::run(&context, command).await,

@@ -15,6 +15,7 @@ pub mod jobs;
 pub(crate) mod machine_groups;
 pub(crate) mod network_mappings;
 pub mod openapi;
+pub(crate) mod points;
 pub(crate) mod replications;
 pub(crate) mod target_listings;
 pub(crate) mod targets;

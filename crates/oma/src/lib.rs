@@ -26,6 +26,7 @@ mod inventory;
 mod machine_groups;
 mod networks;
 mod operations;
+mod recovery_points;
 mod replication;
 mod target_listings;
 mod targets;

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::error::OmaError;
+use crate::recovery_points;
 use crate::state::OmaState;
 
 pub(crate) use facts::agent_of;
@@ -45,6 +46,9 @@ pub struct Params {
     /// How much is read beside what change tracking names.
     #[serde(default)]
     pub scrub: ScrubRequest,
+    /// Whether the volumes are written at once.
+    #[serde(default)]
+    pub in_place: bool,
     /// The failover it is a part of (`failover-…`).
     #[serde(default)]
     pub failover_id: Option<String>,
@@ -120,6 +124,8 @@ pub(crate) async fn start_child(
         quiesce: false,
         reader: None,
         scrub: wanted.scrub,
+        keep_points: None,
+        in_place: false,
     };
     start_as(state, &request, Some(child)).await.map(|_| ())
 }
@@ -135,6 +141,9 @@ async fn start_as(
     if let Some(problem) = merged(&facts.vm_name, plan.blockers) {
         return Err(problem.into());
     }
+    if let Some(keep) = request.keep_points {
+        recovery_points::keep(state, &request.vm_context_id, keep).await?;
+    }
     let job_id = child.map_or_else(|| replication_job_id(OffsetDateTime::now_utc()), |child| child.job_id.to_owned());
     let context_id = &request.vm_context_id;
     store::replication_jobs::start(state.store(), &job_id, context_id, plan.replication_type, own_job).await?;
@@ -145,6 +154,7 @@ async fn start_as(
         quiesce: request.quiesce,
         reader: request.reader.clone(),
         scrub: request.scrub,
+        in_place: request.in_place,
         failover_id: own_job.map(str::to_owned),
     };
     let operation = format!("replicate {} ({})", facts.vm_name, plan.replication_type);

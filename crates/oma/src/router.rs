@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use crate::auth::require_operator;
 use crate::http::{
     agents, certificates, contexts, credentials, discovery, enroll, events, failovers, ghosts, health, jobs,
-    machine_groups, network_mappings, openapi, replications, target_listings, targets,
+    machine_groups, network_mappings, openapi, points, replications, target_listings, targets,
 };
 use crate::state::OmaState;
 
@@ -74,6 +74,7 @@ fn domain_routes() -> OpenApiRouter<OmaState> {
         .routes(routes!(replications::store_change_id))
         .routes(routes!(certificates::list))
         .routes(routes!(certificates::show))
+        .routes(routes!(points::list))
 }
 
 /// These, too: failovers.

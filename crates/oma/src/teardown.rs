@@ -13,6 +13,7 @@ use store::{failover_jobs, ossea_volumes, vm_replication_contexts};
 use crate::error::OmaError;
 use crate::failure::{failed, step_failure};
 use crate::operations::until_done;
+use crate::recovery_points;
 use crate::state::OmaState;
 use crate::unfinished;
 
@@ -101,6 +102,7 @@ async fn detach(state: &OmaState, context: &StepContext) -> StepResult {
 async fn delete(state: &OmaState, context: &StepContext) -> StepResult {
     let volumes: Vec<String> = context.output("validate")?;
     for volume in &volumes {
+        recovery_points::discard(state, std::slice::from_ref(volume)).await?;
         let key = format!("{}:{volume}:delete", context.job_id());
         let deleted = until_done(state, &key, |key| async move { state.volumes().delete(volume, &key).await }).await;
         match deleted {

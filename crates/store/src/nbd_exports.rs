@@ -123,6 +123,14 @@ pub async fn open(store: &Store, export: &NewExport) -> Result<NbdExport, StoreE
     Ok(row)
 }
 
+/// The disks (row ids) a replication wrote through a journal: their volumes are what they were.
+pub(crate) async fn journaled_by(connection: &impl ConnectionTrait, job_id: &str) -> Result<Vec<String>, StoreError> {
+    let query = Entity::find().filter(Column::JobId.eq(job_id));
+    let rows = query.all(connection).await.map_err(while_doing("list the exports of a replication"))?;
+    let journaled = rows.into_iter().filter(|row| row.metadata["journal"] == true);
+    Ok(journaled.filter_map(|row| row.vm_disk_id).collect())
+}
+
 async fn insert(connection: &impl ConnectionTrait, export: &NewExport) -> Result<NbdExport, StoreError> {
     let now = Timestamp::now();
     let export = export.clone();

@@ -380,7 +380,8 @@ pub struct Ending {
 
 /// Ends a replication without a commit: its row, its disks, its exports, the VM's status, counters and current job,
 /// together. The VM goes back to ready for failover where a replica was committed before and nothing was written to it
-/// since; disks that were being written are marked failed. Repeating it changes nothing.
+/// since; disks that were being written are marked failed, but for those whose journal alone was written: they are what
+/// they were. Repeating it changes nothing.
 ///
 /// # Errors
 /// There is no such replication, or it was committed; the database fails.
@@ -408,7 +409,8 @@ pub async fn end(store: &Store, job_id: &str, ending: &Ending) -> Result<(), Sto
     if update.exec(&transaction).await.map_err(&doing)?.rows_affected == 0 {
         return Err(refused(WHAT, job_id, Some(row.status), &to));
     }
-    let touched = fail_disks(&transaction, &context_id).await?;
+    let untouched = nbd_exports::journaled_by(&transaction, job_id).await?;
+    let touched = fail_disks(&transaction, &context_id, untouched).await?;
     nbd_exports::close_of_job(&transaction, job_id).await?;
     let left = status_after(touched, vm.last_successful_job_id.is_some(), ending.cancelled);
     let end = if ending.cancelled { JobEnd::Cancelled(left) } else { JobEnd::Failed(left) };
@@ -425,16 +427,30 @@ fn status_after(touched: bool, committed_before: bool, cancelled: bool) -> Conte
     }
 }
 
-/// Marks the disks that were being written as failed; whether there were any.
-async fn fail_disks(connection: &impl ConnectionTrait, context_id: &str) -> Result<bool, StoreError> {
+/// Marks the disks that were being written as failed, the untouched ones (row ids) as complete; whether any failed.
+async fn fail_disks(
+    connection: &impl ConnectionTrait,
+    context_id: &str,
+    untouched: Vec<String>,
+) -> Result<bool, StoreError> {
     use vm_disks::Column;
+    let marking = while_doing("mark disks as incomplete");
+    vm_disks::Entity::update_many()
+        .col_expr(Column::SyncStatus, Expr::value(Stored(DiskSyncStatus::Completed)))
+        .col_expr(Column::SyncProgressPercent, Expr::value(100.0))
+        .col_expr(Column::UpdatedAt, Expr::value(Timestamp::now()))
+        .filter(Column::VmContextId.eq(context_id))
+        .filter(Column::Id.is_in(untouched))
+        .filter(Column::SyncStatus.eq(Stored(DiskSyncStatus::Syncing)))
+        .exec(connection)
+        .await
+        .map_err(&marking)?;
     let update = vm_disks::Entity::update_many()
         .col_expr(Column::SyncStatus, Expr::value(Stored(DiskSyncStatus::Failed)))
         .col_expr(Column::UpdatedAt, Expr::value(Timestamp::now()))
         .filter(Column::VmContextId.eq(context_id))
         .filter(Column::SyncStatus.eq(Stored(DiskSyncStatus::Syncing)));
-    let marking = while_doing("mark disks as incomplete");
-    update.exec(connection).await.map_err(marking)?;
+    update.exec(connection).await.map_err(&marking)?;
     let failed = vm_disks::of(connection, context_id).await?;
     Ok(failed.iter().any(|disk| *disk.sync_status == DiskSyncStatus::Failed))
 }

@@ -66,6 +66,9 @@ pub struct StartFailover {
     /// How much the final copy reads beside what change tracking names (live only).
     #[serde(default)]
     pub scrub: ScrubRequest,
+    /// The recovery point the VM begins at (`job-…`); the newest when absent.
+    #[serde(default)]
+    pub point: Option<String>,
     /// Whether the guest's drivers are adapted.
     #[serde(default)]
     pub guest_conversion: ConversionPolicy,

@@ -56,6 +56,13 @@ pub struct StartReplication {
     /// How much is read beside what change tracking names, to catch it lying.
     #[serde(default)]
     pub scrub: ScrubRequest,
+    /// From now on this many committed increments of the VM are kept beside its volumes, each a recovery point.
+    #[serde(default)]
+    pub keep_points: Option<u32>,
+    /// Write into the volumes at once instead of a journal beside them: needs no room on the hub, and until the commit the
+    /// replicas are between two points in time.
+    #[serde(default)]
+    pub in_place: bool,
 }
 
 /// 202: long work was accepted.

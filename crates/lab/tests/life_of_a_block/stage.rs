@@ -104,6 +104,21 @@ impl Stage {
         progress
     }
 
+    /// Waits until a replication and its job have ended with this status.
+    pub(crate) async fn until_replication_is(&self, job_id: &str, status: &str) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let jobs = self.jobs().await;
+            let job = jobs.iter().find(|job| job["external_job_id"] == job_id).unwrap();
+            let replication = self.world.api(&format!("/api/v1/replications/{job_id}")).await.unwrap();
+            if job["status"] == status && replication["status"] == status {
+                return;
+            }
+            assert!(Instant::now() < deadline, "in vain waited until it is {status}: {job:#}");
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
     async fn until_job_ended(&self, job_id: &str) {
         let deadline = Instant::now() + DEADLINE;
         loop {

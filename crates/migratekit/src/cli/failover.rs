@@ -119,6 +119,9 @@ pub struct CommonArgs {
     /// Whether the guest's drivers are adapted before it boots.
     #[arg(long, value_enum, default_value_t = ConversionArg::Auto)]
     conversion: ConversionArg,
+    /// The recovery point to begin at, as `migratekit point list` shows it; the newest when it is left out.
+    #[arg(long, value_name = "JOB", conflicts_with = "group")]
+    point: Option<String>,
     /// What is tried once it runs: `tcp:22`, `http:80/health`, `https:443/`, `icmp`; with a host in front where it is
     /// not the VM's own address (`tcp:10.0.0.5:22`). May be given more than once.
     #[arg(long = "probe", value_name = "PROBE")]
@@ -234,6 +237,7 @@ async fn request(client: &Client, args: &CommonArgs, failover_type: FailoverType
         shutdown_seconds: None,
         final_sync: false,
         scrub: ScrubRequest::Auto,
+        point: args.point.clone(),
         guest_conversion: args.conversion.into(),
         test_duration_seconds: None,
         destination_name: args.name.clone(),
@@ -250,7 +254,9 @@ fn live(args: &LiveArgs, request: StartFailover) -> StartFailover {
         (false, false) => PowerOff::No,
     };
     let shutdown_seconds = args.shutdown_time.map(bounded);
-    let (final_sync, scrub) = (!args.no_final_sync, args.scrub.into());
+    // A final copy would be newer than the point.
+    let final_sync = !args.no_final_sync && args.common.point.is_none();
+    let scrub = args.scrub.into();
     StartFailover { power_off_source, shutdown_seconds, final_sync, scrub, ..request }
 }
 

@@ -47,6 +47,12 @@ pub struct ReplicateArgs {
     /// is seen within 15 days, all of it (before a cutover), or nothing.
     #[arg(long, value_enum, default_value_t = ScrubArg::Auto)]
     scrub: ScrubArg,
+    /// Keep this many committed increments beside the volumes from now on: each is a recovery point.
+    #[arg(long, value_name = "N")]
+    keep_points: Option<u32>,
+    /// Write into the volumes at once instead of a journal beside them (needs no room on the hub).
+    #[arg(long)]
+    in_place: bool,
     /// Stay and show progress; Ctrl-C stops watching, not the replication.
     #[arg(long)]
     watch: bool,
@@ -123,6 +129,8 @@ pub async fn run(context: &Context, args: &ReplicateArgs) -> Result<ExitCode, Fa
         quiesce: args.quiesce,
         reader: args.reader.clone(),
         scrub: args.scrub.into(),
+        keep_points: args.keep_points,
+        in_place: args.in_place,
     };
     if args.dry_run {
         return dry_run(context, &client, &request).await;

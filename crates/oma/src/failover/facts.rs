@@ -18,6 +18,8 @@ pub(crate) struct Facts {
     pub(crate) running_job: Option<String>,
     /// Another failover that holds it.
     pub(crate) held_by: Option<String>,
+    /// Its recovery points (`job-…`), newest first.
+    pub(crate) points: Vec<String>,
     /// Its disks in the source's order.
     pub(crate) disks: Vec<DiskFacts>,
     /// Where its network cards are to go.

@@ -33,6 +33,7 @@ pub(super) fn facts() -> Facts {
         },
         running_job: None,
         held_by: None,
+        points: vec!["job-2".to_owned(), "job-1".to_owned()],
         disks: vec![disk(2000, false), disk(2001, true), disk(2016, false)],
         mappings: MACS.iter().flat_map(|mac| [mapping(mac, false), mapping(mac, true)]).collect(),
         target: Ok(target()),

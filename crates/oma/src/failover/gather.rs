@@ -18,7 +18,7 @@ use crate::error::OmaError;
 use crate::networks::map::{NicMapping, TargetNetworks};
 use crate::networks::source_nics;
 use crate::state::OmaState;
-use crate::{targets, unfinished};
+use crate::{recovery_points, targets, unfinished};
 
 /// Gathers the facts of a VM; `own` (ids of jobs) does not count as running.
 pub(super) async fn gather(
@@ -42,6 +42,7 @@ pub(super) async fn gather(
     Ok(Facts {
         running_job: running.filter(is_other),
         held_by: held_by.filter(is_other),
+        points: recovery_points::list(state, &vm.context_id).await?.points.into_iter().map(|point| point.id).collect(),
         disks,
         mappings: network_mappings::of_context(store, &vm.context_id).await?.iter().map(NicMapping::from).collect(),
         target: target(state, &vm, request).await?,

@@ -31,10 +31,12 @@ pub static LIVE: Saga<OmaState> = Saga {
         )
         .with_weight(8),
         steps::SNAPSHOT,
+        steps::APPLY,
         steps::CONVERT,
         steps::CREATE_VM,
         steps::DISCARD_ROOT,
         Step::pivot("switch", |state, context| Box::pin(switch(state, context))),
+        Step::retried("discard_points", |state, context| Box::pin(steps::discard_points(state, context))),
         Step::retried("detach", |state, context| Box::pin(steps::detach(state, context))),
         Step::retried("attach", |state, context| Box::pin(steps::attach(state, context))),
         Step::retried("power_on", |state, context| Box::pin(steps::power_on(state, context))).with_weight(2),

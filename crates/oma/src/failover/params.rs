@@ -51,6 +51,7 @@ pub(crate) fn plain_request(failover_type: FailoverType, vm_context_id: &str) ->
         shutdown_seconds: None,
         final_sync: false,
         scrub: ScrubRequest::Auto,
+        point: None,
         guest_conversion: ConversionPolicy::Auto,
         test_duration_seconds: None,
         destination_name: None,

@@ -59,6 +59,7 @@ pub(crate) fn findings(facts: &Facts, request: &StartFailover, conversion: &Conv
     blockers.extend(of_vm(facts));
     blockers.extend(facts.disks.iter().filter_map(|disk| of_disk(disk, &facts.vm.name)));
     blockers.extend(of_disk_count(facts, conversion));
+    blockers.extend(of_point(facts, request));
     blockers.extend(of_source(facts, request));
     blockers.extend(of_tool(facts, conversion));
     match &facts.target {
@@ -156,6 +157,18 @@ fn of_disk(disk: &DiskFacts, vm_name: &str) -> Option<Problem> {
     })
 }
 
+fn of_point(facts: &Facts, request: &StartFailover) -> Option<Problem> {
+    let point = request.point.as_ref()?;
+    if request.final_sync {
+        let detail = "a final replication would be newer than the recovery point".to_owned();
+        return Some(Problem::new(FailureKind::Invalid, detail).remedy("leave one of the two out"));
+    }
+    (!facts.points.contains(point)).then(|| {
+        Problem::new(FailureKind::NotFound, format!("{} has no recovery point {point}", facts.vm.name))
+            .remedy(format!("choose one of migratekit point list {}", facts.vm.name))
+    })
+}
+
 fn of_disk_count(facts: &Facts, conversion: &Conversion) -> Option<Problem> {
     let count = facts.disks.len();
     let uses_ide = conversion.drivers == Drivers::Emulated && facts.vm.firmware == Firmware::Bios;
@@ -236,7 +249,9 @@ fn warnings(facts: &Facts, request: &StartFailover) -> Vec<String> {
         if request.final_sync && request.power_off_source == PowerOff::No {
             found.push("what the source writes after the final replication is not in the new VM".to_owned());
         }
-        if !request.final_sync {
+        if let Some(point) = &request.point {
+            found.push(format!("what the source wrote after {point} is not in the new VM"));
+        } else if !request.final_sync {
             found.push("without a final replication the new VM begins at the last committed point in time".to_owned());
         }
     }

@@ -19,6 +19,7 @@ use super::params::{Decided, Params};
 use super::volumes::{self, Holder, Taken};
 use super::{conversion, decide, gather, probe};
 use crate::failure::{defect, failed, step_failure};
+use crate::recovery_points;
 use crate::replication::merged;
 use crate::state::OmaState;
 
@@ -35,6 +36,13 @@ pub(super) const SNAPSHOT: Step<OmaState> = Step::undoable(
     |state, context| Box::pin(undo_snapshot(state, context)),
 )
 .with_weight(4);
+/// See [`apply_point`].
+pub(super) const APPLY: Step<OmaState> = Step::undoable(
+    "apply_point",
+    |state, context| Box::pin(apply_point(state, context)),
+    |state, context| Box::pin(undo_apply_point(state, context)),
+)
+.with_weight(2);
 /// See [`convert`].
 pub(super) const CONVERT: Step<OmaState> = Step::undoable(
     "convert",
@@ -98,6 +106,47 @@ async fn undo_snapshot(state: &OmaState, context: &StepContext) -> Result<(), St
     volumes::untaken(state, context, &context.params()?).await
 }
 
+/// What of the recovery points went into the volumes.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Applied {
+    /// Whether any may have been written.
+    begun: bool,
+}
+
+/// Makes the volumes hold the point the VM begins at. Its increments stay beside them, so that the snapshots bring back
+/// what was.
+async fn apply_point(state: &OmaState, context: &StepContext) -> StepResult {
+    let (params, decided) = (context.params::<Params>()?, decided(context)?);
+    let point = params.request.point.as_deref();
+    let to_apply = recovery_points::to_apply(state, &params.vm_context_id, point).await?;
+    if to_apply.is_empty() {
+        return output(&Applied::default());
+    }
+    context.checkpoint(&Applied { begun: true }).await?;
+    for disk in &decided.vm.disks {
+        // An older point than the newest is no base for an increment.
+        vm_disks::distrust_volume(state.store(), &disk.volume_uuid).await.map_err(failed)?;
+    }
+    recovery_points::apply(state, &to_apply).await?;
+    output(&Applied { begun: true })
+}
+
+/// Takes the points out of the volumes again. When those went to the new VM afterwards, undoing that has reverted them.
+async fn undo_apply_point(state: &OmaState, context: &StepContext) -> Result<(), StepError> {
+    let begun = context.own_output::<Applied>()?.is_some_and(|applied| applied.begun);
+    let was_handed_over = context.output_if_any::<Handed>("attach")?.is_some();
+    if !begun || was_handed_over {
+        return Ok(());
+    }
+    put_back_here(state, context, &snapshots(context)?).await
+}
+
+/// Forgets the recovery points of volumes that have become another VM's.
+pub(super) async fn discard_points(state: &OmaState, context: &StepContext) -> StepResult {
+    recovery_points::discard(state, &volumes::uuids(&decided(context)?.vm)).await?;
+    output(&())
+}
+
 /// What the conversion did.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Converted {
@@ -116,6 +165,8 @@ async fn convert(state: &OmaState, context: &StepContext) -> StepResult {
     let taken = snapshots(context)?;
     if context.own_output::<Converted>()?.is_some_and(|earlier| earlier.begun) {
         put_back_here(state, context, &taken).await?;
+        let to_apply = recovery_points::to_apply(state, &params.vm_context_id, params.request.point.as_deref()).await?;
+        recovery_points::apply(state, &to_apply).await?;
     }
     context.checkpoint(&Converted { begun: true }).await?;
     let mut disks: Vec<PathBuf> = Vec::new();

@@ -18,6 +18,7 @@ pub static TEST: Saga<OmaState> = Saga {
     steps: &[
         steps::VALIDATE,
         steps::SNAPSHOT,
+        steps::APPLY,
         steps::CONVERT,
         steps::CREATE_VM,
         steps::DISCARD_ROOT,

@@ -45,7 +45,7 @@ pub(super) async fn commit(state: &OmaState, context: &StepContext) -> StepResul
             sync_duration_seconds: u64::try_from(seconds).unwrap_or(0),
             certificate: certify::certificate(state, &vm, disk, copied, &proof.certified)?,
             scrub: scrubbed(copied, planned),
-            journal: None,
+            journal: proof.point_of(&disk.disk_id),
         })
     });
     let disks = disks.collect::<Result<Vec<_>, StepError>>()?;

@@ -10,6 +10,7 @@ use model::{FailureKind, LEAF_SIZE_BYTES};
 use proof::ProofError;
 use serde::{Deserialize, Serialize};
 use store::disk_scrubs;
+use store::recovery_points::NewPoint;
 
 use super::Params;
 use super::certify::{self, Certified};
@@ -30,6 +31,30 @@ pub(super) struct Proof {
     /// What is to be certified of each disk.
     #[serde(default)]
     pub(super) certified: Vec<Certified>,
+    /// The journals that were proven.
+    #[serde(default)]
+    pub(super) journals: Vec<SealedDisk>,
+}
+
+/// The journal of a disk, as it was when it was proven: nothing is written to it any more.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct SealedDisk {
+    disk_id: String,
+    export_name: String,
+    index_bytes: u64,
+    data_bytes: u64,
+}
+
+impl Proof {
+    /// What the commit makes a recovery point of a disk; none where the volume itself was written.
+    pub(super) fn point_of(&self, disk_id: &str) -> Option<NewPoint> {
+        let sealed = self.journals.iter().find(|sealed| sealed.disk_id == disk_id)?;
+        Some(NewPoint {
+            export_name: sealed.export_name.clone(),
+            index_bytes: sealed.index_bytes,
+            data_bytes: sealed.data_bytes,
+        })
+    }
 }
 
 /// Copies and proofs: the second follows when the scrub catches change tracking lying.
@@ -60,7 +85,7 @@ async fn proven(
 ) -> Result<Option<Proof>, StepError> {
     let disks: Vec<ProvisionedDisk> = context.output("provision")?;
     let vm = store::vm_replication_contexts::by_id(state.store(), &params.vm_context_id).await.map_err(failed)?;
-    let mut proof = Proof { run, disks: Vec::with_capacity(disks.len()), certified: Vec::with_capacity(disks.len()) };
+    let mut proof = Proof { run, disks: Vec::new(), certified: Vec::new(), journals: Vec::new() };
     let mut is_whole = true;
     for disk in &disks {
         context.check_cancelled()?;
@@ -72,6 +97,13 @@ async fn proven(
         let query = VerifyQuery { capacity_bytes: disk.capacity_bytes, coverage };
         let staging = staged(state, &params.job_id, disk, coverage).await?;
         let export = model::id::volume_export_name(&disk.volume_uuid);
+        // From here on nothing more is written: what is verified is what is committed.
+        let sealed = state.gateway().seal(&export, &params.job_id).await.map_err(failed)?;
+        if sealed.journal {
+            let (disk_id, export_name) = (disk.disk_id.clone(), export.clone());
+            let (index_bytes, data_bytes) = (sealed.index_bytes, sealed.data_bytes);
+            proof.journals.push(SealedDisk { disk_id, export_name, index_bytes, data_bytes });
+        }
         let verifying = state.gateway().verify(&export, query, staging.tee(digests));
         let report = tokio::select! {
             () = context.cancellation().cancelled() => return Err(StepError::cancelled()),

@@ -6,12 +6,13 @@ use api::volume::VolumeExportView;
 use futures::future::BoxFuture;
 use joblog::{RetryPolicy, Saga, Step, StepContext, StepError, StepResult, output};
 use model::FailureKind;
-use model::status::ReplicationStatus;
+use model::status::{DiskSyncStatus, ReplicationStatus};
 
 use super::facts::{AskSource, gather};
 use super::provision::ProvisionedDisk;
 use super::{Params, Wanted, copy, finish, merged, plan, proof, provision};
 use crate::failure::{failed, step_failure};
+use crate::recovery_points;
 use crate::state::OmaState;
 
 /// Shares of the whole: nearly all of the time goes into moving and re-reading bytes.
@@ -63,8 +64,17 @@ async fn export(state: &OmaState, context: &StepContext) -> StepResult {
     let params: Params = context.params()?;
     let disks: Vec<ProvisionedDisk> = context.output("provision")?;
     let vm = store::vm_replication_contexts::by_id(state.store(), &params.vm_context_id).await.map_err(failed)?;
+    let rows = store::vm_disks::of_context(state.store(), &params.vm_context_id).await.map_err(failed)?;
     let mut exports: Vec<VolumeExportView> = Vec::with_capacity(disks.len());
     for disk in disks {
+        let row = rows.iter().find(|row| row.id == disk.vm_disk_id);
+        // A replica that was committed and not touched since stays so until the next commit.
+        let is_committed = row.is_some_and(|row| *row.sync_status == DiskSyncStatus::Completed);
+        let journal = is_committed && !params.in_place;
+        if !journal {
+            // They would lie over a volume that changes under them.
+            recovery_points::discard(state, std::slice::from_ref(&disk.volume_uuid)).await?;
+        }
         let request = api::volume::CreateExport {
             vm_context_id: params.vm_context_id.clone(),
             job_id: Some(params.job_id.clone()),
@@ -75,7 +85,7 @@ async fn export(state: &OmaState, context: &StepContext) -> StepResult {
             read_only: false,
             disk_uuid: disk.disk_uuid,
             capacity_bytes: disk.capacity_bytes,
-            journal: false,
+            journal,
         };
         let export = state.volumes().create_export(&request).await.map_err(failed)?;
         store::replication_jobs::set_export(
@@ -108,6 +118,8 @@ async fn close_exports(state: &OmaState, context: &StepContext) -> Result<(), St
             Err(error) if error.kind() != FailureKind::NotFound => return Err(failed(error)),
             Ok(()) | Err(_) => {}
         }
+        // What was committed is left alone.
+        state.gateway().forget(&name, &params.job_id).await.map_err(failed)?;
     }
     Ok(())
 }
@@ -127,6 +139,10 @@ async fn release(state: &OmaState, context: &StepContext) -> StepResult {
     finish::take_over_digests(state, &params.job_id).await;
     copy::release(state, context).await?;
     close_exports(state, context).await?;
+    let params: Params = context.params()?;
+    let disks: Vec<ProvisionedDisk> = context.output_if_any("provision")?.unwrap_or_default();
+    let volumes: Vec<String> = disks.into_iter().map(|disk| disk.volume_uuid).collect();
+    recovery_points::settle(state, &params.vm_context_id, &volumes).await?;
     output(&())
 }
 
