@@ -50,6 +50,7 @@ pub(super) struct Served {
     pub(super) agents: SocketAddr,
     pub(super) tools: SocketAddr,
     pub(super) control: GatewayClient,
+    pub(super) replicas: Arc<Replicas>,
     connections: Arc<Connections>,
     tasks: JoinSet<()>,
     shutdown: CancellationToken,
@@ -234,8 +235,9 @@ impl Served {
         let agents = listen(Peer::Agent { enrollment_id: AGENT.to_owned() }).await;
         let tools = listen(Peer::Local { may_write: true }).await;
         let socket = root.join("gateway.sock");
-        let control =
-            control::router(Control { store: store.clone(), connections: Arc::clone(&connections), replicas });
+        let shared =
+            Control { store: store.clone(), connections: Arc::clone(&connections), replicas: Arc::clone(&replicas) };
+        let control = control::router(shared);
         let (path, until) = (socket.clone(), shutdown.clone());
         tasks.spawn(async move { runtime::http::serve_unix(control, &path, until).await.unwrap() });
         let control = GatewayClient::new(HttpTransport::unix(socket).unwrap());
@@ -245,7 +247,7 @@ impl Served {
             }
         };
         tokio::time::timeout(PATIENCE, ready).await.unwrap();
-        Self { agents, tools, control, connections, tasks, shutdown }
+        Self { agents, tools, control, replicas, connections, tasks, shutdown }
     }
 }
 

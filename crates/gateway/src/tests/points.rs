@@ -51,6 +51,9 @@ async fn points_are_read_and_merged_oldest_first_but_never_under_who_reads_below
     assert!(hub.agent(&names[2]).await.is_err(), "points are not for agents");
     assert!(hub.tool("point-nothing").await.is_err());
 
+    let usage = hub.served.replicas.usage().await.unwrap();
+    assert!(usage.points == 3 && usage.bytes >= 3 * 8192, "{usage:?}");
+
     let control = &hub.served.control;
     let first = hub.tool(&names[0]).await.unwrap();
     let error = control.merge(&hub.export, 0).await.unwrap_err();
