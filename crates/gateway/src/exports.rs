@@ -6,6 +6,7 @@ use std::sync::Arc;
 use api::gateway::export_description;
 use async_trait::async_trait;
 use block::BlockDevice;
+use model::FailureKind;
 use nbd::server::{ExportListing, ExportSource, OpenExport, OpenRefused};
 use store::nbd_exports::{self, ExportTarget};
 use store::recovery_points;
@@ -193,6 +194,9 @@ fn refusal(name: &str, error: &GatewayError) -> OpenRefused {
     tracing::warn!(error = error as &dyn std::error::Error, name, "an export cannot be opened");
     let reason = match error {
         GatewayError::InUse { reason, .. } | GatewayError::Refused { reason, .. } => reason.clone(),
+        GatewayError::Journal { source, .. } if source.kind() == FailureKind::Exhausted => {
+            "no room left on the hub's storage for the journal".to_owned()
+        }
         other => other.to_string(),
     };
     OpenRefused::Busy { reason }

@@ -87,6 +87,14 @@ impl Live {
         }
     }
 
+    fn is_poisoned(&self) -> bool {
+        match self {
+            Self::Journal(device) => device.active().is_some_and(|journal| journal.is_poisoned()),
+            Self::Direct(device) => device.ledger().is_poisoned(),
+            Self::Plain(_) => false,
+        }
+    }
+
     fn seal(&self) {
         match self {
             Self::Journal(device) => device.active().into_iter().for_each(|journal| journal.seal()),

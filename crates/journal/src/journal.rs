@@ -92,6 +92,12 @@ impl Journal {
         self.log.as_ref().map(Log::durable).unwrap_or_default()
     }
 
+    /// Whether a flush failed: it is of no more use until it is opened anew.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.log.as_ref().is_some_and(Log::is_poisoned)
+    }
+
     /// From now on every change is refused, until [`unseal`](Self::unseal).
     pub fn seal(&self) {
         self.log.iter().for_each(Log::seal);

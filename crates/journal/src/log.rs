@@ -62,10 +62,14 @@ impl Log {
 
     /// Whether something may be written.
     pub(crate) fn check(&self) -> Result<(), BlockError> {
-        if self.poisoned.load(Ordering::Acquire) {
+        if self.is_poisoned() {
             return Err(BlockError::Poisoned);
         }
         if self.sealed.load(Ordering::Acquire) { Err(BlockError::ReadOnly) } else { Ok(()) }
+    }
+
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Ordering::Acquire)
     }
 
     /// Notes a change that the next barrier is to cover; `bytes` are those that would be sent again without it.
@@ -114,7 +118,7 @@ impl Log {
     }
 
     fn barrier_at(&self, tail: &mut Tail, settle: impl FnOnce() -> Result<(), BlockError>) -> Result<(), BlockError> {
-        if self.poisoned.load(Ordering::Acquire) {
+        if self.is_poisoned() {
             return Err(BlockError::Poisoned);
         }
         let taken = std::mem::take(&mut *self.pending.lock());
@@ -195,6 +199,12 @@ impl Ledger {
     #[must_use]
     pub fn index_bytes(&self) -> u64 {
         self.log.tail().index_bytes
+    }
+
+    /// Whether a flush failed: it is of no more use until it is opened anew.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.log.is_poisoned()
     }
 
     /// From now on every change is refused, until [`unseal`](Self::unseal).

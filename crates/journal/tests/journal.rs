@@ -2,11 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed assertion is what a test is for")]
 
+#[path = "journal/conformance.rs"]
+mod conformance;
 #[path = "journal/damage.rs"]
 mod damage;
 #[path = "journal/fixture.rs"]
 mod fixture;
 #[path = "journal/model.rs"]
 mod model_of_it;
+#[path = "../../block/tests/conformance/rules.rs"]
+mod rules;
 #[path = "journal/threads.rs"]
 mod threads;

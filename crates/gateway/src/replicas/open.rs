@@ -26,6 +26,21 @@ fn job_of(target: &ExportTarget) -> Result<&str, GatewayError> {
     target.job_id.as_deref().ok_or_else(|| refused(target, "no replication writes it"))
 }
 
+fn kind_of(target: &ExportTarget) -> Kind {
+    if is_journalled(target) { Kind::Journal } else { Kind::Ledger }
+}
+
+/// The run of a generation, as its files have to say it to go on.
+fn run_on(target: &ExportTarget, base: &dyn BlockDevice, job: &str, generation: &str) -> Run {
+    Run {
+        kind: kind_of(target),
+        disk_uuid: disk_uuid(target).unwrap_or_default().to_owned(),
+        capacity_bytes: base.size_bytes(),
+        job_id: job.to_owned(),
+        generation: generation.to_owned(),
+    }
+}
+
 impl Replicas {
     /// The device that the run of `generation` writes to; all its connections share it.
     ///
@@ -47,6 +62,9 @@ impl Replicas {
             if its_run != Some(&run) {
                 return Err(in_use(target, "another run still writes"));
             }
+            if live.is_poisoned() {
+                return Err(in_use(target, "a flush of this run failed: close all its connections first"));
+            }
             live.unseal();
             open.sealed = None;
             return Ok(live.device());
@@ -54,8 +72,7 @@ impl Replicas {
         if open.sealed.as_ref().is_some_and(|sealed| sealed.0 == run.0 && sealed.1 != run.1) {
             return Err(refused(target, "what another run wrote for this job is to be committed"));
         }
-        let kind = if is_journalled(target) { Kind::Journal } else { Kind::Ledger };
-        let live = self.begin_or_resume(target, &mut open, &run, kind).await?;
+        let live = self.begin_or_resume(target, &mut open, &run).await?;
         let device = live.device();
         open.writer = Some(Writer { run: Some(run), device: live.listed() });
         open.sealed = None;
@@ -67,21 +84,15 @@ impl Replicas {
         target: &ExportTarget,
         open: &mut Open,
         (job, generation): &(String, String),
-        kind: Kind,
     ) -> Result<Live, GatewayError> {
         let export = target.export_name.as_str();
+        let kind = kind_of(target);
         let kept = self.kept(export).await?;
         if kind == Kind::Ledger && !kept.is_empty() {
             return Err(in_use(target, "recovery points are kept beside the volume: it cannot be written in place"));
         }
         let base = base_of(target, kind == Kind::Journal).await?;
-        let run = Run {
-            kind,
-            disk_uuid: disk_uuid(target).unwrap_or_default().to_owned(),
-            capacity_bytes: base.size_bytes(),
-            job_id: job.clone(),
-            generation: generation.clone(),
-        };
+        let run = run_on(target, base.as_ref(), job, generation);
         let its_job = job.clone();
         // A damaged one is not begun anew here: the run may have been told what is durable of it.
         let found = self.on_files(export, move |folder, export| folder.run_of(export, &its_job)).await?;
@@ -208,17 +219,22 @@ impl Replicas {
         }
         if let Some((live, run)) = open.live() {
             let its_own = run.is_some_and(|(its_job, its_generation)| its_job == job && its_generation == generation);
-            return if its_own { flushed(target, live).await } else { Ok(Vec::new()) };
+            return match its_own {
+                true if live.is_poisoned() => Err(in_use(target, "a flush of this run failed")),
+                true => flushed(target, live).await,
+                false => Ok(Vec::new()),
+            };
         }
-        let (job, generation) = (job.to_owned(), generation.to_owned());
+        // Told only of what its writer would go on with.
+        let run = run_on(target, base_of(target, true).await?.as_ref(), job, generation);
+        let job = job.to_owned();
         self.on_files(export, move |folder, export| {
             let durable = match folder.run_of(export, &job) {
-                Ok(Some(run)) if run.generation != generation => return Ok(Vec::new()),
-                Ok(None) => return Ok(Vec::new()),
-                Ok(Some(run)) if run.kind == Kind::Journal => {
+                Ok(found) if found.as_ref() != Some(&run) => return Ok(Vec::new()),
+                Ok(_) if run.kind == Kind::Journal => {
                     folder.resume_journal(export, &job).map(|journal| journal.durable())
                 }
-                Ok(Some(_)) => folder.resume_ledger(export, &job).map(|ledger| ledger.durable()),
+                Ok(_) => folder.resume_ledger(export, &job).map(|ledger| ledger.durable()),
                 Err(error) => Err(error),
             };
             match durable {

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use api::client::HttpTransport;
 use api::gateway::{GatewayClient, SealReport};
-use model::status::ReplicationType;
+use model::status::{ExportStatus, ReplicationType};
+
+use nbd::client::ClientOptions;
 use nbd::server::{ServeOptions, serve_connection};
-use nbd::{Client, ClientOptions, NbdError, channel};
+use nbd::{Client, NbdError, channel};
 use serde_json::json;
 use store::commit::commit_replication;
 use store::device_mappings::SeenDevice;
@@ -48,6 +50,7 @@ pub(super) struct Served {
     pub(super) agents: SocketAddr,
     pub(super) tools: SocketAddr,
     pub(super) control: GatewayClient,
+    pub(super) replicas: Arc<Replicas>,
     connections: Arc<Connections>,
     tasks: JoinSet<()>,
     shutdown: CancellationToken,
@@ -56,6 +59,7 @@ pub(super) struct Served {
 impl Hub {
     /// A VM whose replica was committed once, with the empty file as the first disk's volume.
     pub(super) async fn start() -> Self {
+        let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let root = tempfile::tempdir().unwrap();
         let store = Store::connect(&DatabaseConfig::Sqlite { path: root.path().join("hub.db") }).await.unwrap();
         store.migrate().await.unwrap();
@@ -68,6 +72,9 @@ impl Hub {
             ..fixture::device(&volumes[0])
         };
         device_mappings::set_present(&store, &volumes[0], &seen).await.unwrap();
+        // The other disk has no device here.
+        let other = model::id::volume_export_name(&volumes[1]);
+        nbd_exports::set_status(&store, &other, ExportStatus::Closed).await.unwrap();
         let export = model::id::volume_export_name(&volumes[0]);
         let served = Served::start(&store, root.path()).await;
         Self { root, store, context, volumes, export, served }
@@ -228,8 +235,9 @@ impl Served {
         let agents = listen(Peer::Agent { enrollment_id: AGENT.to_owned() }).await;
         let tools = listen(Peer::Local { may_write: true }).await;
         let socket = root.join("gateway.sock");
-        let control =
-            control::router(Control { store: store.clone(), connections: Arc::clone(&connections), replicas });
+        let shared =
+            Control { store: store.clone(), connections: Arc::clone(&connections), replicas: Arc::clone(&replicas) };
+        let control = control::router(shared);
         let (path, until) = (socket.clone(), shutdown.clone());
         tasks.spawn(async move { runtime::http::serve_unix(control, &path, until).await.unwrap() });
         let control = GatewayClient::new(HttpTransport::unix(socket).unwrap());
@@ -239,7 +247,7 @@ impl Served {
             }
         };
         tokio::time::timeout(PATIENCE, ready).await.unwrap();
-        Self { agents, tools, control, connections, tasks, shutdown }
+        Self { agents, tools, control, replicas, connections, tasks, shutdown }
     }
 }
 

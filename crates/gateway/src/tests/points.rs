@@ -51,6 +51,9 @@ async fn points_are_read_and_merged_oldest_first_but_never_under_who_reads_below
     assert!(hub.agent(&names[2]).await.is_err(), "points are not for agents");
     assert!(hub.tool("point-nothing").await.is_err());
 
+    let usage = hub.served.replicas.usage().await.unwrap();
+    assert!(usage.points == 3 && usage.bytes >= 3 * 8192, "{usage:?}");
+
     let control = &hub.served.control;
     let first = hub.tool(&names[0]).await.unwrap();
     let error = control.merge(&hub.export, 0).await.unwrap_err();
@@ -73,6 +76,30 @@ async fn points_are_read_and_merged_oldest_first_but_never_under_who_reads_below
     assert_eq!(state(&bytes), states[2], "the newest state is the same before, during and after");
     assert_eq!(state(&hub.volume_content(16_384)), states[2]);
     assert!(!hub.root.path().join("journals").join(&hub.export).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn points_are_merged_while_the_next_run_writes_and_are_not_discarded_under_it() {
+    let hub = three_points().await;
+    hub.begin("job-5", true).await;
+    let client = hub.write_as(GENERATION).await.unwrap();
+    client.write(8192, &[5; 4096]).await.unwrap();
+    let control = &hub.served.control;
+    assert_eq!(control.discard(&hub.export).await.unwrap_err().kind(), FailureKind::Unavailable);
+    assert_eq!(control.merge(&hub.export, 0).await.unwrap().written.len(), 3);
+    client.write(0, &[6; 4096]).await.unwrap();
+    client.flush().await.unwrap();
+    let mut bytes = vec![0; 16_384];
+    client.read(0, &mut bytes).await.unwrap();
+    assert_eq!(state(&bytes), [6, 2, 5, 3]);
+    assert_eq!(state(&hub.volume_content(16_384)), [1, 2, 3, 3], "what is not committed is not in the volume");
+    client.close().await;
+    control.close(&hub.export).await.unwrap();
+    let seal = control.seal(&hub.export, "job-5").await.unwrap();
+    hub.commit("job-5", 5, Some(seal)).await;
+    assert_eq!(read(&hub, &hub.export).await, [6, 2, 5, 3]);
+    assert_eq!(control.merge(&hub.export, 0).await.unwrap().written.len(), 1);
+    assert_eq!(state(&hub.volume_content(16_384)), [6, 2, 5, 3]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -163,6 +163,22 @@ async fn a_torn_index_is_cut_and_a_damaged_one_is_begun_anew_once_it_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_to_a_smaller_volume_is_not_gone_on_with() {
+    let mut hub = Hub::start().await;
+    hub.begin("job-2", true).await;
+    let client = hub.write_as(GENERATION).await.unwrap();
+    client.write(0, &[1; 4096]).await.unwrap();
+    client.flush().await.unwrap();
+    hub.crash().await;
+    fs::OpenOptions::new().write(true).open(hub.volume()).unwrap().set_len(2 << 30).unwrap();
+    assert_eq!(hub.ledger(GENERATION).await, [], "told is what the writer goes on with: nothing");
+    let client = hub.write_as(GENERATION).await.unwrap();
+    let mut read = [9; 4096];
+    client.read(0, &mut read).await.unwrap();
+    assert_eq!((client.size_bytes(), read), (2 << 30, [0; 4096]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_its_device_an_export_is_refused_and_what_was_sealed_stays() {
     let hub = Hub::start().await;
     hub.increment("job-2", 2, (0, 4096, 7)).await;
@@ -196,7 +212,8 @@ async fn the_plain_export_is_written_only_while_nothing_lies_beside_the_volume()
     assert!(!tool.is_read_only(), "as before: tools may write where it is allowed");
     assert!(refusal(hub.write_as(GENERATION).await).contains("another run still writes"));
     agent.flush().await.unwrap();
-    (agent.close().await, tool.close().await);
+    agent.close().await;
+    tool.close().await;
     assert_eq!(hub.volume_content(4096), [5; 4096]);
     hub.served.control.close(&hub.export).await.unwrap();
     hub.commit("job-2", 2, None).await;
@@ -211,7 +228,8 @@ async fn the_plain_export_is_written_only_while_nothing_lies_beside_the_volume()
     let mut read = [0; 4096];
     tool.read(0, &mut read).await.unwrap();
     assert_eq!((tool.is_read_only(), read), (true, [5; 4096]), "tools see the committed state");
-    (run.close().await, tool.close().await);
+    run.close().await;
+    tool.close().await;
     hub.served.control.close(&hub.export).await.unwrap();
     let seal = hub.served.control.seal(&hub.export, "job-3").await.unwrap();
     hub.commit("job-3", 3, Some(seal)).await;

@@ -124,6 +124,7 @@ fn after_a_failed_flush_every_call_fails_until_it_is_opened_anew() {
         assert!(matches!(device.flush(), Err(BlockError::Poisoned)), "the kernel may have dropped the pages");
         assert!(matches!(device.write_at(&[3; 1], 0), Err(BlockError::Poisoned)));
         assert!(matches!(device.write_zeroes(Extent::new(0, 1), true), Err(BlockError::Poisoned)));
+        assert!(device.active().unwrap().is_poisoned());
         let durable = device.active().unwrap().durable();
         assert_eq!(durable, [Extent::new(0, 100)], "what is not sure is not told");
     }
