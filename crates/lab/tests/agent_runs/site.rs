@@ -78,6 +78,7 @@ impl Site {
             listen: ([127, 0, 0, 1], 0).into(),
             file_roots: Vec::new(),
             nbd_commands: command(folder.path()).map(|command| ("serve".to_owned(), command)).into_iter().collect(),
+            resume_patience_minutes: vma::config::DEFAULT_RESUME_PATIENCE_MINUTES,
         };
         let shutdown = CancellationToken::new();
         let agent = tokio::spawn(vma::run(config.clone(), shutdown.clone()));

@@ -17,17 +17,27 @@ struct Chosen {
     durable: bool,
 }
 
+/// How often the copy was interrupted, and what that cost.
+#[derive(Debug, Clone, Copy, Default)]
+struct Interruptions {
+    was_open: bool,
+    waiting: bool,
+    resumed: u32,
+    bytes_kept: u64,
+}
+
 /// One disk of a run.
 #[derive(Debug)]
 pub(crate) struct DiskState {
     disk_id: String,
     chosen: Mutex<Chosen>,
+    interruptions: Mutex<Interruptions>,
     progress: Arc<DiskProgress>,
 }
 
 impl DiskState {
     pub(super) fn new(disk_id: String) -> Self {
-        Self { disk_id, chosen: Mutex::default(), progress: Arc::default() }
+        Self { disk_id, chosen: Mutex::default(), interruptions: Mutex::default(), progress: Arc::default() }
     }
 
     pub(super) fn progress(&self) -> Arc<DiskProgress> {
@@ -42,6 +52,27 @@ impl DiskState {
 
     pub(super) fn is_durable(&self) {
         self.chosen.lock().durable = true;
+    }
+
+    /// The copy stands still until the hub is back.
+    pub(super) fn waits(&self) {
+        self.interruptions.lock().waiting = true;
+    }
+
+    /// The copy begins, or goes on with so much that is durable already.
+    pub(super) fn goes_on(&self, bytes_kept: u64) {
+        let mut interruptions = self.interruptions.lock();
+        interruptions.resumed += u32::from(interruptions.was_open);
+        *interruptions = Interruptions { was_open: true, waiting: false, bytes_kept, ..*interruptions };
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        self.interruptions.lock().waiting
+    }
+
+    /// How often the copy went on in this process.
+    pub(super) fn resumed(&self) -> u32 {
+        self.interruptions.lock().resumed
     }
 
     pub(super) fn view(&self) -> RunDiskView {
@@ -61,6 +92,7 @@ impl DiskState {
             speed_bps: progress.speed_bps,
             eta_seconds: progress.eta_seconds,
             durable: chosen.durable,
+            bytes_kept: self.interruptions.lock().bytes_kept,
         }
     }
 }
