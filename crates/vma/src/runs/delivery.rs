@@ -74,6 +74,7 @@ impl<'a> Delivery<'a> {
                         bytes_kept = copy.plan.bytes_kept,
                         "the replica is open for writing"
                     );
+                    self.state.takes_digests(copy.digests.clone());
                     self.copy = Some(Arc::new(copy));
                     return Ok(());
                 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use api::vma::{RunDiskView, SyncMode};
 use model::ChangeId;
+use mover::MoverError;
+use mover::digest_file::DigestFile;
 use mover::progress::DiskProgress;
 use parking_lot::Mutex;
 
@@ -27,17 +29,19 @@ struct Interruptions {
 }
 
 /// One disk of a run.
-#[derive(Debug)]
 pub(crate) struct DiskState {
     disk_id: String,
     chosen: Mutex<Chosen>,
     interruptions: Mutex<Interruptions>,
+    /// Of the copy under way.
+    digests: Mutex<Option<Arc<DigestFile>>>,
     progress: Arc<DiskProgress>,
 }
 
 impl DiskState {
     pub(super) fn new(disk_id: String) -> Self {
-        Self { disk_id, chosen: Mutex::default(), interruptions: Mutex::default(), progress: Arc::default() }
+        let (chosen, interruptions, digests) = Default::default();
+        Self { disk_id, chosen, interruptions, digests, progress: Arc::default() }
     }
 
     pub(super) fn progress(&self) -> Arc<DiskProgress> {
@@ -64,6 +68,17 @@ impl DiskState {
         let mut interruptions = self.interruptions.lock();
         interruptions.resumed += u32::from(interruptions.was_open);
         *interruptions = Interruptions { was_open: true, waiting: false, bytes_kept, ..*interruptions };
+    }
+
+    /// The digests of the copy that begins are taken there.
+    pub(super) fn takes_digests(&self, digests: Option<Arc<DigestFile>>) {
+        *self.digests.lock() = digests;
+    }
+
+    /// What was digested so far outlasts the process. It waits for the disk the digests lie on.
+    pub(super) fn keep_digests(&self) -> Result<(), MoverError> {
+        let digests = self.digests.lock().clone();
+        digests.map_or(Ok(()), |digests| digests.finish(self.progress.moved()))
     }
 
     pub(super) fn is_waiting(&self) -> bool {

@@ -239,6 +239,11 @@ impl Run {
             self.clean_up(source).await;
             return self.end(RunPhase::Cancelled, None);
         }
+        let disks = self.disks.clone();
+        let keeping = move || disks.iter().try_for_each(|disk| disk.keep_digests());
+        if let Ok(Err(error)) = blocking("keeping the digests", keeping).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "some of the disk will be sent again");
+        }
         if let Some(open) = source.take() {
             open.leave().await;
         }
