@@ -16,7 +16,6 @@ use mover::reader::Source;
 use vsphere::{ChangesSince, MoRef, VimSession, VirtualDisk, VirtualMachine};
 
 use super::delivery::Delivery;
-use super::disk::DiskState;
 use super::record::{DecidedDisk, RunRecord};
 use super::resume::resumable;
 use super::run::Run;
