@@ -229,7 +229,9 @@ impl MoverError {
             | Self::Flush { source } => source.remedy(),
             Self::SourceSize { .. } => Some("discover the VM again: the disk was resized or replaced"),
             Self::Digests { .. } => Some("make room in the agent's state folder"),
-            Self::Ledger { .. } => Some("nothing was written on its word; replicate again, and report it with the gateway's log"),
+            Self::Ledger { .. } => {
+                Some("nothing was written on its word; replicate again, and report it with the gateway's log")
+            }
             Self::ServeCommand { .. } => {
                 Some("run the command of the agent's configuration by hand and read its output")
             }

@@ -169,7 +169,10 @@ mod tests {
 
     #[test]
     fn an_empty_disk_needs_nothing() {
-        assert_eq!(plan(SyncMode::Full, 0, None), Plan { extents: vec![], zeroes: vec![], bytes_total: 0, bytes_kept: 0 });
+        assert_eq!(
+            plan(SyncMode::Full, 0, None),
+            Plan { extents: vec![], zeroes: vec![], bytes_total: 0, bytes_kept: 0 }
+        );
     }
 
     #[test]

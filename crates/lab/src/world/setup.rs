@@ -286,8 +286,7 @@ impl Files {
         );
         self.write("hub.toml", &hub)?;
         let hub = link.map_or(self.public.address(), ToxicLink::address);
-        let agent =
-            format!("hub = \"{hub}\"\nstate_dir = \"{dir}/agent\"\nlisten = \"{}\"\n", self.agent.address());
+        let agent = format!("hub = \"{hub}\"\nstate_dir = \"{dir}/agent\"\nlisten = \"{}\"\n", self.agent.address());
         self.write("vma.toml", &agent)
     }
 

@@ -106,9 +106,9 @@ impl Hub {
         Arc::clone(&self.shared.exports.lock()[export].ledger)
     }
 
-    /// Bytes of an export that are durable of the content being written.
-    pub(crate) fn durable_bytes(&self, export: &str) -> u64 {
-        self.ledger(export).durable_bytes()
+    /// Bytes of the first `length` of an export that are durable of the content being written.
+    pub(crate) fn durable_bytes(&self, export: &str, length: u64) -> u64 {
+        self.ledger(export).durable_bytes(length)
     }
 
     /// Bytes of data that were written to an export of the content being written.

@@ -57,8 +57,10 @@ impl Ledger {
         MemoryDevice::from_bytes(&bytes).read_only()
     }
 
-    pub(crate) fn durable_bytes(&self) -> u64 {
-        total_bytes(&self.state.lock().durable)
+    /// Bytes of the first `length` that are durable.
+    pub(crate) fn durable_bytes(&self, length: u64) -> u64 {
+        let state = self.state.lock();
+        total_bytes(&state.durable.iter().filter_map(|extent| extent.clamp_to(length)).collect::<Vec<_>>())
     }
 
     /// Bytes of data written by the present generation.

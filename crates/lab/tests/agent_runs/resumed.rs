@@ -34,7 +34,9 @@ async fn half_copied(site: &Site) -> (StartRun, Vec<Arc<dyn BlockDevice>>, RunVi
     let (request, devices) = noisy(site).await;
     site.sim.inject(hold(READS));
     site.start_until(&request, RunPhase::Copying).await;
-    let run = site.until_run("job-1", |_| site.hub.durable_bytes(&export_name("disk-2000")) >= 2 * BARRIER_BYTES).await;
+    let run = site
+        .until_run("job-1", |_| site.hub.durable_bytes(&export_name("disk-2000"), NOISE_BYTES) >= 2 * BARRIER_BYTES)
+        .await;
     assert!(run.disks[0].bytes_done < run.disks[0].bytes_total, "{run:#?}");
     (request, devices, run)
 }
@@ -61,7 +63,7 @@ async fn a_lost_link_interrupts_a_run_and_does_not_fail_it() {
     assert_eq!((before.phase, before.resumed), (RunPhase::Copying, 0));
     site.hub.lose_what_is_not_durable();
     let first_bytes = site.hub.written_bytes(&export_name("disk-2000"));
-    let durable = site.hub.durable_bytes(&export_name("disk-2000"));
+    let durable = site.hub.durable_bytes(&export_name("disk-2000"), NOISE_BYTES);
     assert!(durable >= BARRIER_BYTES);
 
     site.hub.cut_after(None);
@@ -151,8 +153,10 @@ async fn an_agent_that_was_restarted_goes_on_where_it_was() {
     assert_eq!(site.sim.session_count(), 0);
     assert_eq!(site.client.run("job-1").await.unwrap_err().kind(), FailureKind::NotFound);
     site.hub.lose_what_is_not_durable();
-    let (first_bytes, durable) =
-        (site.hub.written_bytes(&export_name("disk-2000")), site.hub.durable_bytes(&export_name("disk-2000")));
+    let (first_bytes, durable) = (
+        site.hub.written_bytes(&export_name("disk-2000")),
+        site.hub.durable_bytes(&export_name("disk-2000"), NOISE_BYTES),
+    );
     let vm_snapshots_taken = site.sim.calls()["CreateSnapshot_Task"];
 
     site.sim.clear_injections();

@@ -60,8 +60,7 @@ pub(super) async fn copy(run: &Run, slot: &mut Option<RunSession>) -> Result<(),
         async move {
             let (source, extents) = readable(run, frozen, (disk, wanted), mode, extents).await?;
             let plan = plan(mode, wanted.capacity_bytes, extents);
-            let mut delivery =
-                Delivery::new((run, wanted, &**state), &record.generation, source, (mode, plan));
+            let mut delivery = Delivery::new((run, wanted, &**state), &record.generation, source, (mode, plan));
             delivery.open().await.map(|()| delivery)
         }
     });

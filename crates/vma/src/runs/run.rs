@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use api::Problem;
 use api::vma::{RunPhase, RunView, StartRun};
 use mover::MoverError;
 use parking_lot::Mutex;
+use runtime::retry::Backoff;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +21,9 @@ use super::session::RunSession;
 use super::{leftovers, phase_text};
 use crate::error::VmaError;
 
+/// Pauses before vCenter is asked again when a run that was cut off is to go on.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 /// Only the agent's user may look into a run's files.
 const FOLDER_MODE: u32 = 0o700;
 
@@ -181,9 +186,7 @@ impl Run {
         let folder = self.folder();
         let cleared = match tokio::fs::remove_dir_all(&folder).await {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => {
-                tokio::fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&folder).await
-            }
+            Ok(()) | Err(_) => tokio::fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&folder).await,
         };
         cleared.map_err(|source| VmaError::StateFile { path: folder, source })
     }
@@ -206,17 +209,10 @@ impl Run {
             biased;
             () = self.cancel.cancelled() => Err(VmaError::Cancelled),
             () = self.shutdown.cancelled() => return self.leave(&mut source).await,
-            copied = cycle::copy(self, &mut source) => copied,
+            copied = self.copied(&mut source) => copied,
         };
         let Err(error) = copied else { return self.enter(RunPhase::Copied) };
-        if error.kind().is_transient() && !self.state.lock().is_written_down && self.has_record().await {
-            // The hub asks again, and what an earlier process copied is still there.
-            if let Some(open) = source.take() {
-                open.leave().await;
-            }
-        } else {
-            self.clean_up(&mut source).await;
-        }
+        self.clean_up(&mut source).await;
         drop(source);
         match error {
             // The copy may see the stop before this does.
@@ -233,9 +229,27 @@ impl Run {
         }
     }
 
+    /// Copies; while an earlier process's part of the run is not taken over, a vCenter that is away is waited for as a hub is.
+    async fn copied(&self, source: &mut Option<RunSession>) -> Result<(), VmaError> {
+        let (began, mut pauses) = (Instant::now(), Backoff::new(FIRST_PAUSE, LONGEST_PAUSE));
+        loop {
+            let Err(error) = cycle::copy(self, source).await else { return Ok(()) };
+            let is_early = began.elapsed() < self.surroundings.config.resume_patience();
+            if !is_early || !error.kind().is_transient() || !self.is_cut_off().await {
+                return Err(error);
+            }
+            let (job_id, cause) = (self.job_id(), &error as &dyn std::error::Error);
+            tracing::warn!(job_id, error = cause, "the run was cut off and cannot go on yet");
+            if let Some(open) = source.take() {
+                open.leave().await;
+            }
+            tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
+        }
+    }
+
     /// Leaves the run to the next process; one that has no point in time yet is stopped instead.
     async fn leave(&self, source: &mut Option<RunSession>) {
-        if !self.state.lock().is_written_down && !self.has_record().await {
+        if !self.state.lock().is_written_down && !self.is_cut_off().await {
             self.clean_up(source).await;
             return self.end(RunPhase::Cancelled, None);
         }
@@ -300,14 +314,16 @@ impl Run {
         Ok(())
     }
 
-    async fn has_record(&self) -> bool {
-        tokio::fs::try_exists(self.folder().join(RECORD_FILE)).await.unwrap_or(false)
+    /// Whether an earlier process left something that this one has not taken over yet.
+    async fn is_cut_off(&self) -> bool {
+        let is_taken_over = self.state.lock().is_written_down;
+        !is_taken_over && tokio::fs::try_exists(self.folder().join(RECORD_FILE)).await.unwrap_or(false)
     }
 
     /// Removes what the run leaves: the vm_snapshot, the session, the digests.
     async fn clean_up(&self, source: &mut Option<RunSession>) {
         // An earlier process may have left a vm_snapshot that this one has not come to yet.
-        let doubtful = !self.state.lock().is_written_down && self.has_record().await;
+        let doubtful = self.is_cut_off().await;
         if doubtful && source.is_none() {
             *source = RunSession::open(&self.request).await.ok();
         }
