@@ -238,8 +238,11 @@ impl Run {
             if !is_early || !error.kind().is_transient() || !self.is_cut_off().await {
                 return Err(error);
             }
-            let (job_id, cause) = (self.job_id(), &error as &dyn std::error::Error);
-            tracing::warn!(job_id, error = cause, "the run was cut off and cannot go on yet");
+            tracing::warn!(
+                job_id = self.job_id(),
+                error = &error as &dyn std::error::Error,
+                "the run was cut off and cannot go on yet"
+            );
             if let Some(open) = source.take() {
                 open.leave().await;
             }
