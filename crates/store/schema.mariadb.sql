@@ -573,6 +573,32 @@ CREATE TABLE `ossea_volumes` (
   CONSTRAINT `ck_ossea_volumes_snapshot_status` CHECK (`snapshot_status` in ('none','creating','ready','reverting','failed'))
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_nopad_bin;
 
+CREATE TABLE `recovery_points` (
+  `id` varchar(64) NOT NULL,
+  `vm_context_id` varchar(64) NOT NULL,
+  `vm_disk_id` varchar(64) NOT NULL,
+  `job_id` varchar(64) NOT NULL,
+  `export_name` varchar(255) NOT NULL,
+  `sequence` bigint(20) NOT NULL,
+  `change_id` varchar(255) DEFAULT NULL,
+  `index_bytes` bigint(20) NOT NULL,
+  `data_bytes` bigint(20) NOT NULL,
+  `state` varchar(64) NOT NULL,
+  `committed_at` datetime(6) NOT NULL,
+  `ended_at` datetime(6) DEFAULT NULL,
+  PRIMARY KEY (`id`),
+  UNIQUE KEY `uq_recovery_points_vm_disk_id_job_id` (`vm_disk_id`,`job_id`),
+  UNIQUE KEY `uq_recovery_points_vm_disk_id_sequence` (`vm_disk_id`,`sequence`),
+  KEY `ix_recovery_points_export_name_state` (`export_name`,`state`),
+  KEY `ix_recovery_points_vm_context_id_state` (`vm_context_id`,`state`),
+  CONSTRAINT `fk_recovery_points_vm_context_id` FOREIGN KEY (`vm_context_id`) REFERENCES `vm_replication_contexts` (`context_id`) ON DELETE CASCADE,
+  CONSTRAINT `fk_recovery_points_vm_disk_id` FOREIGN KEY (`vm_disk_id`) REFERENCES `vm_disks` (`id`) ON DELETE CASCADE,
+  CONSTRAINT `ck_recovery_points_sequence` CHECK (`sequence` >= 0),
+  CONSTRAINT `ck_recovery_points_index_bytes` CHECK (`index_bytes` >= 0),
+  CONSTRAINT `ck_recovery_points_data_bytes` CHECK (`data_bytes` >= 0),
+  CONSTRAINT `ck_recovery_points_state` CHECK (`state` in ('kept','merged','discarded'))
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_nopad_bin;
+
 CREATE TABLE `replication_jobs` (
   `id` varchar(64) NOT NULL,
   `vm_context_id` varchar(64) NOT NULL,
@@ -958,6 +984,7 @@ CREATE TABLE `vm_replication_contexts` (
   `last_status_change` datetime(6) NOT NULL,
   `created_at` datetime(6) NOT NULL,
   `updated_at` datetime(6) NOT NULL,
+  `keep_points` bigint(20) NOT NULL DEFAULT 0 CHECK (`keep_points` >= 0),
   PRIMARY KEY (`context_id`),
   UNIQUE KEY `uq_vm_replication_contexts_vmware_vm_id_vcenter_host` (`vmware_vm_id`,`vcenter_host`),
   UNIQUE KEY `uq_vm_replication_contexts_vm_name_vcenter_host_vm_path` (`vm_name`,`vcenter_host`,`vm_path`) USING HASH,

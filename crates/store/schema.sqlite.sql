@@ -646,6 +646,35 @@ CREATE TABLE "ossea_volumes" (
   CONSTRAINT "fk_ossea_volumes_ossea_config_id" FOREIGN KEY ("ossea_config_id") REFERENCES "ossea_configs" ("id") ON DELETE NO ACTION
 ) STRICT;
 
+CREATE TABLE "recovery_points" (
+  "id" TEXT NOT NULL PRIMARY KEY,
+  "vm_context_id" TEXT NOT NULL,
+  "vm_disk_id" TEXT NOT NULL,
+  "job_id" TEXT NOT NULL,
+  "export_name" TEXT NOT NULL,
+  "sequence" INTEGER NOT NULL,
+  "change_id" TEXT NULL,
+  "index_bytes" INTEGER NOT NULL,
+  "data_bytes" INTEGER NOT NULL,
+  "state" TEXT NOT NULL,
+  "committed_at" TEXT NOT NULL,
+  "ended_at" TEXT NULL,
+  CONSTRAINT "uq_recovery_points_vm_disk_id_job_id" UNIQUE ("vm_disk_id", "job_id"),
+  CONSTRAINT "uq_recovery_points_vm_disk_id_sequence" UNIQUE ("vm_disk_id", "sequence"),
+  CONSTRAINT "ck_recovery_points_id" CHECK (length("id") <= 64),
+  CONSTRAINT "ck_recovery_points_vm_context_id" CHECK (length("vm_context_id") <= 64),
+  CONSTRAINT "ck_recovery_points_vm_disk_id" CHECK (length("vm_disk_id") <= 64),
+  CONSTRAINT "ck_recovery_points_job_id" CHECK (length("job_id") <= 64),
+  CONSTRAINT "ck_recovery_points_export_name" CHECK (length("export_name") <= 255),
+  CONSTRAINT "ck_recovery_points_sequence" CHECK ("sequence" >= 0),
+  CONSTRAINT "ck_recovery_points_change_id" CHECK (length("change_id") <= 255),
+  CONSTRAINT "ck_recovery_points_index_bytes" CHECK ("index_bytes" >= 0),
+  CONSTRAINT "ck_recovery_points_data_bytes" CHECK ("data_bytes" >= 0),
+  CONSTRAINT "ck_recovery_points_state" CHECK ("state" IN ('kept', 'merged', 'discarded')),
+  CONSTRAINT "fk_recovery_points_vm_context_id" FOREIGN KEY ("vm_context_id") REFERENCES "vm_replication_contexts" ("context_id") ON DELETE CASCADE,
+  CONSTRAINT "fk_recovery_points_vm_disk_id" FOREIGN KEY ("vm_disk_id") REFERENCES "vm_disks" ("id") ON DELETE CASCADE
+) STRICT;
+
 CREATE TABLE "replication_jobs" (
   "id" TEXT NOT NULL PRIMARY KEY,
   "vm_context_id" TEXT NOT NULL,
@@ -966,7 +995,7 @@ CREATE TABLE "vm_replication_contexts" (
   "last_job_at" TEXT NULL,
   "last_status_change" TEXT NOT NULL,
   "created_at" TEXT NOT NULL,
-  "updated_at" TEXT NOT NULL,
+  "updated_at" TEXT NOT NULL, "keep_points" INTEGER NOT NULL DEFAULT 0 CHECK ("keep_points" >= 0),
   CONSTRAINT "uq_vm_replication_contexts_vmware_vm_id_vcenter_host" UNIQUE ("vmware_vm_id", "vcenter_host"),
   CONSTRAINT "uq_vm_replication_contexts_vm_name_vcenter_host_vm_path" UNIQUE ("vm_name", "vcenter_host", "vm_path"),
   CONSTRAINT "ck_vm_replication_contexts_context_id" CHECK (length("context_id") <= 64),
@@ -1274,6 +1303,10 @@ CREATE INDEX "ix_nbd_exports_vm_disk_id" ON "nbd_exports" ("vm_disk_id");
 CREATE INDEX "ix_ossea_volumes_ossea_config_id" ON "ossea_volumes" ("ossea_config_id");
 
 CREATE INDEX "ix_ossea_volumes_vm_context_id" ON "ossea_volumes" ("vm_context_id");
+
+CREATE INDEX "ix_recovery_points_export_name_state" ON "recovery_points" ("export_name", "state");
+
+CREATE INDEX "ix_recovery_points_vm_context_id_state" ON "recovery_points" ("vm_context_id", "state");
 
 CREATE INDEX "ix_replication_jobs_ossea_config_id" ON "replication_jobs" ("ossea_config_id");
 

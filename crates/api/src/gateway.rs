@@ -137,6 +137,71 @@ pub struct VerifyReport {
     pub mismatches: Vec<LeafMismatch>,
 }
 
+/// Query of what concerns one run of an export.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct RunQuery {
+    /// The replication.
+    pub job_id: String,
+}
+
+/// A run that was sealed: what of it is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SealReport {
+    /// Whether there is a journal, which is to be committed with these lengths; else the run wrote in place, or nothing.
+    pub journal: bool,
+    /// Length of the index, in bytes; 0 without a journal.
+    pub index_bytes: u64,
+    /// Length of the data, in bytes; 0 without a journal.
+    pub data_bytes: u64,
+    /// How much of the disk the run has written durably, in bytes.
+    pub durable_bytes: u64,
+}
+
+/// Asks to write the oldest recovery points of an export into its volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct MergePoints {
+    /// How many of the newest are left as they are.
+    pub keep: u32,
+}
+
+/// A recovery point whose journal was written into the volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct WrittenPoint {
+    /// The recovery point.
+    pub point_id: String,
+    /// The replication it was committed with.
+    pub job_id: String,
+    /// Bytes of data written.
+    pub data_bytes: u64,
+    /// Bytes zeroed.
+    pub zero_bytes: u64,
+}
+
+/// What a merge or an application did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PointsReport {
+    /// What was written, oldest first.
+    pub written: Vec<WrittenPoint>,
+    /// Recovery points that are kept now.
+    pub kept: u32,
+}
+
+/// Asks to write recovery points into the volume and to keep them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ApplyPoints {
+    /// The newest that is written (its id); all when absent.
+    #[serde(default)]
+    pub through: Option<String>,
+}
+
+/// What was discarded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct DiscardReport {
+    /// Recovery points given up.
+    pub discarded: u64,
+}
+
 /// Client of the gateway's control socket.
 #[derive(Clone)]
 pub struct GatewayClient {
@@ -176,6 +241,51 @@ impl GatewayClient {
     /// The gateway's problem, or no answer.
     pub async fn close(&self, export_name: &str) -> Result<(), ClientError> {
         self.client.post(&format!("/exports/{export_name}/close"), &()).await
+    }
+
+    /// Makes everything a run has written durable and refuses further writes of it, until an agent opens the same
+    /// generation again. May be repeated.
+    ///
+    /// # Errors
+    /// The gateway's problem (the medium, a damaged journal), or no answer.
+    pub async fn seal(&self, export_name: &str, job_id: &str) -> Result<SealReport, ClientError> {
+        self.client.post(&format!("/exports/{export_name}/seal?job_id={job_id}"), &()).await
+    }
+
+    /// Deletes the journal or ledger of a run that was not committed; a committed one is left alone. May be repeated.
+    ///
+    /// # Errors
+    /// The gateway's problem (the run is still connected: close first), or no answer.
+    pub async fn forget(&self, export_name: &str, job_id: &str) -> Result<(), ClientError> {
+        self.client.post(&format!("/exports/{export_name}/forget?job_id={job_id}"), &()).await
+    }
+
+    /// Writes the oldest recovery points into the volume until `keep` are left. One that takes longer than an answer may
+    /// is waited for by asking again; it can be broken off anywhere and asked for again.
+    ///
+    /// # Errors
+    /// The gateway's problem (a point below the newest to be merged is being read: unavailable), or no answer.
+    pub async fn merge(&self, export_name: &str, keep: u32) -> Result<PointsReport, ClientError> {
+        self.client.post(&format!("/exports/{export_name}/merge"), &MergePoints { keep }).await
+    }
+
+    /// Writes recovery points, up to `through` or all, into the volume and leaves them kept: for a failover, which has
+    /// taken a volume snapshot before. May be repeated; a later point that was applied once is not taken back by this.
+    ///
+    /// # Errors
+    /// The gateway's problem, or no answer.
+    pub async fn apply(&self, export_name: &str, through: Option<&str>) -> Result<PointsReport, ClientError> {
+        let asked = ApplyPoints { through: through.map(str::to_owned) };
+        self.client.post(&format!("/exports/{export_name}/apply"), &asked).await
+    }
+
+    /// Gives up every kept recovery point of an export, and what a run that was not committed has left: the volume stays
+    /// as it is. May be repeated.
+    ///
+    /// # Errors
+    /// The gateway's problem (a run is still connected), or no answer.
+    pub async fn discard(&self, export_name: &str) -> Result<DiscardReport, ClientError> {
+        self.client.post(&format!("/exports/{export_name}/discard"), &()).await
     }
 
     /// The open NBD connections.

@@ -157,6 +157,10 @@ pub struct CreateExport {
     pub disk_uuid: String,
     /// Size of the source disk; the volume must hold it.
     pub capacity_bytes: u64,
+    /// Whether what is written goes to a journal beside the volume, which becomes its content only by a merge; else it
+    /// is written in place.
+    #[serde(default)]
+    pub journal: bool,
 }
 
 /// An NBD export row.

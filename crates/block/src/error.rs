@@ -44,6 +44,17 @@ pub enum BlockError {
         /// Number of bytes.
         length: u64,
     },
+    /// The hub's own storage, where journals lie, has no room left.
+    #[error("no room left on the hub's storage for the journal while writing {length} bytes at {offset}")]
+    JournalFull {
+        /// First byte of the write.
+        offset: u64,
+        /// Number of bytes.
+        length: u64,
+    },
+    /// An earlier flush failed, so nothing is sure of what was written since.
+    #[error("an earlier flush failed: what is durable is not known any more")]
+    Poisoned,
     /// The medium could not be read.
     #[error("cannot read {length} bytes at {offset}")]
     Read {
@@ -125,9 +136,11 @@ impl BlockError {
             },
             Self::NotADevice { .. } | Self::OutOfRange { .. } | Self::LeafOrder { .. } => FailureKind::Invalid,
             Self::ReadOnly => FailureKind::Forbidden,
-            Self::Full { .. } => FailureKind::Exhausted,
+            Self::Full { .. } | Self::JournalFull { .. } => FailureKind::Exhausted,
             Self::Image { kind, .. } => *kind,
-            Self::Read { .. } | Self::Write { .. } | Self::Flush { .. } | Self::Map { .. } => FailureKind::Internal,
+            Self::Read { .. } | Self::Write { .. } | Self::Flush { .. } | Self::Map { .. } | Self::Poisoned => {
+                FailureKind::Internal
+            }
         }
     }
 
@@ -143,7 +156,10 @@ impl BlockError {
             }
             Self::Image { remedy, .. } => *remedy,
             Self::Full { .. } => Some("Make room on the storage that holds this device, then repeat."),
-            Self::Read { .. } | Self::Write { .. } | Self::Flush { .. } => {
+            Self::JournalFull { .. } => {
+                Some("Make room on the hub's storage that holds its state folder (journals/), then repeat.")
+            }
+            Self::Read { .. } | Self::Write { .. } | Self::Flush { .. } | Self::Poisoned => {
                 Some("Look at the kernel log of this machine for errors of the device.")
             }
             _ => None,

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use api::Problem;
 use api::extract::{Json, Path, Query, method_not_allowed, not_found, panicked};
-use api::gateway::{ConnectionView, ExportView, VerifyQuery, VerifyReport};
+use api::gateway::{
+    ApplyPoints, ConnectionView, DiscardReport, ExportView, MergePoints, PointsReport, RunQuery, SealReport,
+    VerifyQuery, VerifyReport,
+};
 use api::{ResponseBody, TransportError};
 use axum::Router;
 use axum::body::Body;
@@ -14,13 +17,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures::StreamExt;
 use serde_json::{Value, json};
+use store::nbd_exports::ExportTarget;
 use store::{Store, nbd_exports};
 use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::connections::Connections;
 use crate::error::GatewayError;
-use crate::exports::device_path;
+use crate::replicas::{Replicas, Usage};
 use crate::verify::verify;
 
 /// How long what is under way on an export may take once its connections are cut: longer than a connection takes to
@@ -34,6 +38,7 @@ const MAX_EXPORTS: u32 = 10_000;
 pub(crate) struct Control {
     pub(crate) store: Store,
     pub(crate) connections: Arc<Connections>,
+    pub(crate) replicas: Arc<Replicas>,
 }
 
 /// All routes on one screen.
@@ -42,6 +47,11 @@ pub(crate) fn router(control: Control) -> Router {
         .route("/exports", get(exports))
         .route("/exports/{name}/verify", post(verify_export))
         .route("/exports/{name}/close", post(close_export))
+        .route("/exports/{name}/seal", post(seal))
+        .route("/exports/{name}/forget", post(forget))
+        .route("/exports/{name}/merge", post(merge_points))
+        .route("/exports/{name}/apply", post(apply_points))
+        .route("/exports/{name}/discard", post(discard_points))
         .route("/agents/{enrollment_id}/close", post(close_agent))
         .route("/connections", get(connections))
         .route("/health", get(health))
@@ -73,14 +83,17 @@ async fn verify_export(
     Query(query): Query<VerifyQuery>,
     body: Body,
 ) -> Result<Json<VerifyReport>, GatewayError> {
-    let device = device_path(&control.store, &name).await?;
+    let found = nbd_exports::target(&control.store, &name).await;
+    let found = found.map_err(|source| GatewayError::Database { source })?;
+    let target = found.filter(ExportTarget::is_open).ok_or_else(|| GatewayError::NoExport { name: name.clone() })?;
+    let device = control.replicas.proof(&target).await?;
     let digests: ResponseBody = body
         .into_data_stream()
         .map(|chunk| {
             chunk.map_err(|source| TransportError::Unreachable { peer: "the agent".to_owned(), source: source.into() })
         })
         .boxed();
-    Ok(Json(verify(&name, &device, query, digests).await?))
+    Ok(Json(verify(&name, device, query, digests).await?))
 }
 
 /// Answers when nothing of the connections that were cut can reach the device any more.
@@ -90,6 +103,57 @@ async fn close_export(State(control): State<Control>, Path(name): Path<String>) 
         return Ok(Json(()));
     }
     Err(GatewayError::StillInUse { name })
+}
+
+async fn seal(
+    State(control): State<Control>,
+    Path(name): Path<String>,
+    Query(query): Query<RunQuery>,
+) -> Result<Json<SealReport>, GatewayError> {
+    Ok(Json(control.replicas.seal(&name, &query.job_id).await?))
+}
+
+async fn forget(
+    State(control): State<Control>,
+    Path(name): Path<String>,
+    Query(query): Query<RunQuery>,
+) -> Result<Json<()>, GatewayError> {
+    Ok(Json(control.replicas.forget(&name, &query.job_id).await?))
+}
+
+async fn merge_points(
+    State(control): State<Control>,
+    Path(name): Path<String>,
+    Json(asked): Json<MergePoints>,
+) -> Result<Json<PointsReport>, GatewayError> {
+    let replicas = control.replicas;
+    to_its_end(name.clone(), async move { replicas.merge(&name, asked.keep).await }).await
+}
+
+async fn apply_points(
+    State(control): State<Control>,
+    Path(name): Path<String>,
+    Json(asked): Json<ApplyPoints>,
+) -> Result<Json<PointsReport>, GatewayError> {
+    let replicas = control.replicas;
+    to_its_end(name.clone(), async move { replicas.apply(&name, asked.through.as_deref()).await }).await
+}
+
+async fn discard_points(
+    State(control): State<Control>,
+    Path(name): Path<String>,
+) -> Result<Json<DiscardReport>, GatewayError> {
+    let replicas = control.replicas;
+    to_its_end(name.clone(), async move { replicas.discard(&name).await }).await
+}
+
+/// Does what changes a volume to its end, also when who asked for it does not wait so long.
+async fn to_its_end<T: Send + 'static>(
+    name: String,
+    work: impl Future<Output = Result<T, GatewayError>> + Send + 'static,
+) -> Result<Json<T>, GatewayError> {
+    let ended = tokio::spawn(work).await;
+    ended.unwrap_or_else(|source| Err(GatewayError::Unfinished { name, source })).map(Json)
 }
 
 async fn close_agent(State(control): State<Control>, Path(enrollment_id): Path<String>) -> Json<()> {
@@ -109,11 +173,21 @@ async fn health(State(control): State<Control>) -> Result<Json<Value>, GatewayEr
 async fn metrics(State(control): State<Control>) -> String {
     let (written, read) = control.connections.totals();
     let open = control.connections.views().len();
-    format!(
+    let beside = control.replicas.usage().await.inspect_err(|error| {
+        tracing::error!(error = error as &dyn std::error::Error, "cannot say what lies beside the volumes");
+    });
+    let beside = beside.map(|Usage { points, bytes }| {
+        format!(
+            "# TYPE migratekit_gateway_recovery_points gauge\nmigratekit_gateway_recovery_points {points}\n\
+             # TYPE migratekit_gateway_journal_bytes gauge\nmigratekit_gateway_journal_bytes {bytes}\n"
+        )
+    });
+    let connections = format!(
         "# TYPE migratekit_gateway_connections gauge\nmigratekit_gateway_connections {open}\n\
          # TYPE migratekit_gateway_written_bytes_total counter\nmigratekit_gateway_written_bytes_total {written}\n\
          # TYPE migratekit_gateway_read_bytes_total counter\nmigratekit_gateway_read_bytes_total {read}\n"
-    )
+    );
+    connections + &beside.unwrap_or_default()
 }
 
 impl IntoResponse for GatewayError {

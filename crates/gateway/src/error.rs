@@ -52,6 +52,54 @@ pub enum GatewayError {
         /// Its name.
         name: String,
     },
+    /// The volume behind an export is not on this machine.
+    #[error("the volume behind export {name} is not present on this machine")]
+    NoDevice {
+        /// The export.
+        name: String,
+    },
+    /// A journal or ledger of an export failed.
+    #[error("the journals beside export {name} cannot be used")]
+    Journal {
+        /// The export.
+        name: String,
+        /// What is wrong with them.
+        #[source]
+        source: journal::JournalError,
+    },
+    /// Something else works with the export or its recovery points.
+    #[error("export {name} is in use: {reason}")]
+    InUse {
+        /// The export.
+        name: String,
+        /// Who or what it is.
+        reason: String,
+    },
+    /// What is asked contradicts what was committed.
+    #[error("export {name}: {reason}")]
+    Refused {
+        /// The export.
+        name: String,
+        /// What stands against it.
+        reason: String,
+    },
+    /// There is no such recovery point, or it is not kept any more.
+    #[error("there is no recovery point {id} beside export {name}")]
+    NoPoint {
+        /// The export.
+        name: String,
+        /// The id asked for.
+        id: String,
+    },
+    /// Work on a thread of its own did not end.
+    #[error("what was begun for export {name} did not end")]
+    Unfinished {
+        /// The export.
+        name: String,
+        /// Why.
+        #[source]
+        source: tokio::task::JoinError,
+    },
     /// Requests of a connection that was cut are still with the device.
     #[error("what was written to export {name} before is still on its way to the device")]
     StillInUse {
@@ -65,6 +113,15 @@ pub enum GatewayError {
         name: String,
         /// Its path.
         path: PathBuf,
+        /// What the device said.
+        #[source]
+        source: block::BlockError,
+    },
+    /// The replica behind an export could not be read again.
+    #[error("the replica behind export {name} cannot be read again")]
+    Reread {
+        /// The export.
+        name: String,
         /// What the device said.
         #[source]
         source: block::BlockError,
@@ -95,12 +152,16 @@ impl GatewayError {
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::Listen { .. } => FailureKind::Conflict,
-            Self::ControlPlane { .. } | Self::StillInUse { .. } => FailureKind::Unavailable,
+            Self::ControlPlane { .. } | Self::StillInUse { .. } | Self::InUse { .. } | Self::NoDevice { .. } => {
+                FailureKind::Unavailable
+            }
+            Self::Refused { .. } => FailureKind::Conflict,
+            Self::Journal { source, .. } => source.kind(),
             Self::Tunnel { source } => source.kind(),
             Self::Database { source } => source.kind(),
-            Self::Control { .. } => FailureKind::Internal,
-            Self::NoExport { .. } => FailureKind::NotFound,
-            Self::Device { source, .. } => source.kind(),
+            Self::Control { .. } | Self::Unfinished { .. } => FailureKind::Internal,
+            Self::NoExport { .. } | Self::NoPoint { .. } => FailureKind::NotFound,
+            Self::Device { source, .. } | Self::Reread { source, .. } => source.kind(),
             Self::Digests { .. } | Self::DeviceTooSmall { .. } => FailureKind::Invalid,
         }
     }
@@ -116,10 +177,18 @@ impl GatewayError {
             Self::NoExport { .. } => {
                 Some("see `curl http://127.0.0.1:8090/api/v1/exports` for the exports and their state")
             }
-            Self::Device { source, .. } => source.remedy(),
+            Self::Device { source, .. } | Self::Reread { source, .. } => source.remedy(),
             Self::StillInUse { .. } => Some("the storage behind the volume does not answer: check it in CloudStack"),
             Self::DeviceTooSmall { .. } => Some("resize the volume in CloudStack to at least the disk's size"),
-            Self::Control { .. } | Self::Digests { .. } => None,
+            Self::NoDevice { .. } => {
+                Some("attach the volume to the hub again: see `migratekit vm show` and the volume daemon")
+            }
+            Self::Journal { source, .. } => source.remedy(),
+            Self::InUse { .. } => Some("wait until it is done, or close the connections to it"),
+            Self::NoPoint { .. } => {
+                Some("see the recovery points that are kept: they end when they are merged or discarded")
+            }
+            Self::Refused { .. } | Self::Unfinished { .. } | Self::Control { .. } | Self::Digests { .. } => None,
         }
     }
 }

@@ -10,6 +10,8 @@ pub mod error;
 mod exports;
 mod forward;
 mod listener;
+mod names;
+mod replicas;
 mod room;
 mod verify;
 
@@ -28,6 +30,7 @@ pub use error::GatewayError;
 use connections::Connections;
 use control::Control;
 use listener::Listener;
+use replicas::Replicas;
 use room::Room;
 
 /// Runs the gateway until shutdown.
@@ -43,10 +46,19 @@ pub async fn run(config: GatewayConfig, store: Store, shutdown: CancellationToke
     let public = bind(config.listen).await?;
     let local = bind(config.local_nbd_listen).await?;
     let connections = Arc::new(Connections::default());
-    let control = control::router(Control { store: store.clone(), connections: Arc::clone(&connections) });
+    let replicas = Arc::new(Replicas::new(store.clone(), &config.state_dir)?);
+    if let Err(error) = replicas.sweep().await {
+        tracing::error!(error = &error as &dyn std::error::Error, "journals that are not needed stay for now");
+    }
+    let control = control::router(Control {
+        store: store.clone(),
+        connections: Arc::clone(&connections),
+        replicas: Arc::clone(&replicas),
+    });
     let control_socket = config.control_socket();
     let public_room = Arc::new(Room::default());
-    let listener = Listener { config: Arc::new(config), store, connections, public_room, shutdown: shutdown.clone() };
+    let listener =
+        Listener { config: Arc::new(config), store, connections, replicas, public_room, shutdown: shutdown.clone() };
     let acceptor = Arc::new(Acceptor::new(Arc::clone(&tls), AcceptLimits::default()));
     tracing::info!(listen = %listener.config.listen, "gateway is up");
     let public_listener = listener.clone();
@@ -73,3 +85,6 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, GatewayError> {
     let bound = TcpListener::bind(address).await;
     bound.map_err(|source| GatewayError::Listen { address: address.to_string(), source })
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,7 @@ use crate::config::GatewayConfig;
 use crate::connections::{Connection, ConnectionGuard, Connections};
 use crate::exports::{Peer, PeerExports};
 use crate::forward::forward;
+use crate::replicas::Replicas;
 use crate::room::Room;
 
 /// Connections to the local port at once; further ones wait in the system's queue.
@@ -31,6 +32,7 @@ pub(crate) struct Listener {
     pub(crate) config: Arc<GatewayConfig>,
     pub(crate) store: Store,
     pub(crate) connections: Arc<Connections>,
+    pub(crate) replicas: Arc<Replicas>,
     /// For HTTP of unknown peers.
     pub(crate) public_room: Arc<Room>,
     pub(crate) shutdown: CancellationToken,
@@ -100,7 +102,8 @@ impl Listener {
     async fn serve_nbd(&self, channel: impl Channel + 'static, guard: ConnectionGuard, peer: Peer) {
         let connection = Arc::clone(guard.connection());
         let remote = connection.remote();
-        let exports = Arc::new(PeerExports::new(self.store.clone(), peer, Arc::clone(&connection)));
+        let exports =
+            Arc::new(PeerExports::new(self.store.clone(), Arc::clone(&self.replicas), peer, Arc::clone(&connection)));
         let options = ServeOptions {
             shutdown: connection.cut_token().clone(),
             observer: Arc::new(Counting { connection }),

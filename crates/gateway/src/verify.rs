@@ -1,16 +1,16 @@
 //! Proof: re-reads the device behind an export and compares it, leaf by leaf, with the digests of the source.
 //!
-//! What was just written proves nothing about what is stored, so the device is flushed first and read from the
-//! medium. Memory is flat: digests are compared as they come; a bit per leaf remembers which were named.
+//! What was just written proves nothing about what is stored, so the device, which the caller has flushed, is read from
+//! the medium. Memory is flat: digests are compared as they come; a bit per leaf remembers which were named.
 
 mod reread;
 
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use api::client::ResponseBody;
 use api::gateway::{Coverage, DIGEST_RECORD_BYTES, DigestRecord, LeafMismatch, VerifyQuery, VerifyReport};
 use block::digest::{leaf_extent, zero_leaf_digest};
-use block::{BlockDevice, BlockError, FileDevice, RegionState};
+use block::{BlockDevice, BlockError, RegionState};
 use bytes::{Buf, BytesMut};
 use futures::StreamExt;
 use model::{Extent, LEAF_SIZE_BYTES};
@@ -33,11 +33,11 @@ const MAP_BYTES: u64 = 1 << 30;
 /// When the device cannot be read, or the digests are not what they should be (cut off, out of range, a leaf twice).
 pub async fn verify(
     name: &str,
-    device: &Path,
+    device: Arc<dyn BlockDevice>,
     query: VerifyQuery,
     mut digests: ResponseBody,
 ) -> Result<VerifyReport, GatewayError> {
-    let mut check = Check::open(name, device, query)?;
+    let mut check = Check::new(name, device, query)?;
     let mut buffered = BytesMut::new();
     while let Some(chunk) = digests.next().await {
         let chunk = chunk.map_err(|error| GatewayError::Digests { reason: error.to_string() })?;
@@ -76,19 +76,14 @@ async fn blocking<T: Send + 'static>(
 /// One verification under way.
 struct Check {
     name: String,
-    path: PathBuf,
-    device: FileDevice,
+    device: Arc<dyn BlockDevice>,
     query: VerifyQuery,
     seen: LeafSet,
     report: VerifyReport,
 }
 
 impl Check {
-    fn open(name: &str, path: &Path, query: VerifyQuery) -> Result<Self, GatewayError> {
-        let failed = |source| GatewayError::Device { name: name.to_owned(), path: path.to_owned(), source };
-        // Opened for writing so that the flush reaches the medium, whoever wrote.
-        let device = FileDevice::open(path, false).map_err(failed)?;
-        device.flush().map_err(failed)?;
+    fn new(name: &str, device: Arc<dyn BlockDevice>, query: VerifyQuery) -> Result<Self, GatewayError> {
         if device.size_bytes() < query.capacity_bytes {
             let reason = format!("the device has {} bytes, the disk {}", device.size_bytes(), query.capacity_bytes);
             return Err(GatewayError::Digests { reason });
@@ -96,14 +91,7 @@ impl Check {
         let leaves_total = query.capacity_bytes.div_ceil(LEAF_SIZE_BYTES);
         let report =
             VerifyReport { leaves_total, leaves_verified: 0, bytes_read: 0, mismatch_count: 0, mismatches: Vec::new() };
-        Ok(Self {
-            name: name.to_owned(),
-            path: path.to_owned(),
-            device,
-            query,
-            seen: LeafSet::new(leaves_total),
-            report,
-        })
+        Ok(Self { name: name.to_owned(), device, query, seen: LeafSet::new(leaves_total), report })
     }
 
     /// Compares what the records name; neighbours are read together.
@@ -146,7 +134,7 @@ impl Check {
             }
             self.report.leaves_verified += stretch.expected.len() as u64;
         }
-        let seen = compare_all(&self.device, self.query.capacity_bytes, stretches);
+        let seen = compare_all(self.device.as_ref(), self.query.capacity_bytes, stretches);
         let seen = seen.map_err(|source| self.failed(source))?;
         self.report.bytes_read += seen.bytes_read;
         seen.differences.iter().for_each(|difference| self.note(difference));
@@ -154,7 +142,7 @@ impl Check {
     }
 
     fn failed(&self, source: BlockError) -> GatewayError {
-        GatewayError::Device { name: self.name.clone(), path: self.path.clone(), source }
+        GatewayError::Reread { name: self.name.clone(), source }
     }
 
     fn note(&mut self, difference: &Difference) {

@@ -15,8 +15,8 @@ pub use job::{JobStatus, LogLevel, StepKind, StepStatus};
 pub use people::Role;
 pub use vm::{ChangeSource, ContextStatus, DiskSyncStatus, Firmware, ReaderKind, ReplicationStatus, ReplicationType};
 pub use volume::{
-    ExportKind, ExportStatus, LinuxState, OperationMode, OperationStatus, OperationType, VolumeSnapshotStatus,
-    VolumeState, VolumeType,
+    ExportKind, ExportStatus, LinuxState, OperationMode, OperationStatus, OperationType, PointState,
+    VolumeSnapshotStatus, VolumeState, VolumeType,
 };
 
 use strum::VariantArray;
@@ -81,6 +81,7 @@ mod tests {
         assert_connected::<VolumeSnapshotStatus>();
         assert_connected::<LinuxState>();
         assert_connected::<ExportStatus>();
+        assert_connected::<PointState>();
         assert_connected::<OperationStatus>();
         assert_connected::<EnrollmentStatus>();
         assert_connected::<ConnectionStatus>();

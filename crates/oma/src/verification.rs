@@ -121,6 +121,7 @@ async fn export(state: &OmaState, context: &StepContext) -> StepResult {
             read_only: true,
             disk_uuid: target.disk_uuid,
             capacity_bytes: target.capacity_bytes,
+            journal: false,
         };
         state.volumes().create_export(&request).await.map_err(failed)?;
     }

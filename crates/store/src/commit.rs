@@ -1,5 +1,5 @@
-//! The commit of a replication: the change ids of all disks of the VM, their history and certificates, the statuses of
-//! disks, job and VM, in one transaction. Before it nothing of the run counts; after it everything does.
+//! The commit of a replication: the change ids of all disks of the VM, their history, certificates and recovery points,
+//! the statuses of disks, job and VM, in one transaction. Before it nothing of the run counts; after it everything does.
 
 use std::collections::HashMap;
 
@@ -15,6 +15,7 @@ use crate::connect::Store;
 use crate::equality_certificates::{self, NewCertificate};
 use crate::error::{StoreError, while_doing};
 use crate::joblog::check_lease;
+use crate::recovery_points::{self, NewPoint};
 use crate::replication_jobs::{self as jobs, ReplicationJob};
 use crate::transition::{may_precede, refused};
 use crate::value::{Count, Stored, Timestamp};
@@ -55,6 +56,8 @@ pub struct CommittedDisk {
     pub sync_duration_seconds: u64,
     /// What certifies that they are equal.
     pub certificate: NewCertificate,
+    /// The sealed journal that holds what was copied; none when it was written in place.
+    pub journal: Option<NewPoint>,
 }
 
 /// Whether a commit did anything.
@@ -170,7 +173,11 @@ async fn commit_disk(
     };
     let insert = cbt_history::Entity::insert(history.into_active_model());
     insert.exec_without_returning(transaction).await.map_err(&committing)?;
-    equality_certificates::insert(transaction, job, row, disk).await
+    equality_certificates::insert(transaction, job, row, disk).await?;
+    match &disk.journal {
+        Some(journal) => recovery_points::insert(transaction, job, row, disk, journal).await,
+        None => Ok(()),
+    }
 }
 
 async fn complete(transaction: &DatabaseTransaction, job: &ReplicationJob, commit: &Commit) -> Result<(), StoreError> {

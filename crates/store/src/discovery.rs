@@ -195,6 +195,7 @@ fn blank(vm: &DiscoveredVm, now: Timestamp) -> VmContext {
         last_status_change: now,
         created_at: now,
         updated_at: now,
+        keep_points: Count(0),
     }
 }
 

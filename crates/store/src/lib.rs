@@ -18,6 +18,7 @@ pub mod discovery;
 pub mod equality_certificates;
 pub mod failover_jobs;
 pub mod network_mappings;
+pub mod recovery_points;
 pub mod replication_jobs;
 pub mod vm_disks;
 pub mod vm_replication_contexts;

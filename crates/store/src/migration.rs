@@ -5,6 +5,7 @@
 
 mod m20261101_000001_initial;
 mod m20261129_000002_certificates;
+mod m20261129_000003_recovery_points;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, FromQueryResult, Statement};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
@@ -22,7 +23,11 @@ struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261101_000001_initial::Initial), Box::new(m20261129_000002_certificates::Certificates)]
+        vec![
+            Box::new(m20261101_000001_initial::Initial),
+            Box::new(m20261129_000002_certificates::Certificates),
+            Box::new(m20261129_000003_recovery_points::RecoveryPoints),
+        ]
     }
 }
 

@@ -214,6 +214,8 @@ pub struct ExportTarget {
     pub size_bytes: Count,
     /// The only agent that may open it.
     pub enrollment_id: Option<String>,
+    /// The replication it is for.
+    pub job_id: Option<String>,
     /// Facts about the source, such as `disk_uuid`.
     pub metadata: Value,
     /// The volume behind it (CloudStack's uuid).
@@ -250,6 +252,7 @@ fn targets() -> Select<Entity> {
             Column::ReadOnly,
             Column::SizeBytes,
             Column::EnrollmentId,
+            Column::JobId,
             Column::Metadata,
         ])
         .columns([Mapping::VolumeUuid, Mapping::DevicePath, Mapping::SymlinkPath, Mapping::Serial, Mapping::LinuxState])

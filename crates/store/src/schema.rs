@@ -51,5 +51,15 @@ pub(crate) fn certificate_statements(dialect: Dialect) -> Vec<String> {
     tables.iter().flat_map(|table| dialect.create_table(table, &known)).collect()
 }
 
+/// The statements of the third migration, in order; each may be repeated after an interruption.
+pub(crate) fn recovery_point_statements(dialect: Dialect) -> Vec<String> {
+    let earlier = all_tables();
+    let tables = tables::recovery_points();
+    let known: Vec<&str> = earlier.iter().chain(&tables).map(|table| table.name).collect();
+    let mut statements: Vec<String> = tables.iter().flat_map(|table| dialect.create_table(table, &known)).collect();
+    statements.push(dialect.add_count("vm_replication_contexts", &tables::keep_points()));
+    statements
+}
+
 #[cfg(test)]
 mod tests;

@@ -101,6 +101,8 @@ mod entity {
         pub created_at: Timestamp,
         /// When the row changed last.
         pub updated_at: Timestamp,
+        /// Recovery points kept beside its volumes; 0: each is merged once it is committed.
+        pub keep_points: Count,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -226,6 +228,22 @@ pub struct Assignment {
     pub enrollment_id: Option<String>,
     /// The target.
     pub ossea_config_id: Option<String>,
+}
+
+/// Sets how many recovery points are kept beside the volumes of a VM. Only later merges look at it.
+///
+/// # Errors
+/// There is no such context; the database fails.
+pub async fn set_keep_points(store: &Store, context_id: &str, keep_points: u32) -> Result<(), StoreError> {
+    let update = Entity::update_many()
+        .col_expr(Column::KeepPoints, Expr::value(Count::from(keep_points)))
+        .col_expr(Column::UpdatedAt, Expr::value(Timestamp::now()))
+        .filter(Column::ContextId.eq(context_id));
+    let update = update.exec(store.connection()).await;
+    match update.map_err(while_doing("set how many recovery points a VM keeps"))?.rows_affected {
+        0 => Err(StoreError::not_found(WHAT, context_id)),
+        _ => Ok(()),
+    }
 }
 
 /// Records what was last done with the VM, for the console.

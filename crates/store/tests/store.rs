@@ -37,6 +37,8 @@ mod jobs;
 mod networks;
 #[path = "store/operations.rs"]
 mod operations;
+#[path = "store/points.rs"]
+mod points;
 #[path = "store/replication.rs"]
 mod replication;
 #[path = "store/schema_files.rs"]

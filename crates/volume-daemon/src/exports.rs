@@ -39,7 +39,11 @@ pub(crate) async fn create(daemon: &Daemon, asked: CreateExport) -> Result<NbdEx
         read_only: asked.read_only,
         size_bytes,
         enrollment_id: asked.enrollment_id,
-        metadata: json!({ "disk_uuid": asked.disk_uuid, "capacity_bytes": asked.capacity_bytes }),
+        metadata: json!({
+            "disk_uuid": asked.disk_uuid,
+            "capacity_bytes": asked.capacity_bytes,
+            "journal": asked.journal,
+        }),
     };
     let row = nbd_exports::open(&daemon.store, &export).await?;
     tracing::info!(export = row.export_name, job_id = row.job_id, read_only = row.read_only, "opened an export");

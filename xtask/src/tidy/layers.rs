@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 const LAYERS: [&[&str]; 6] = [
     &["model"],
     &["runtime", "block", "api", "joblog", "vsphere", "cloudstack"],
-    &["nbd", "proof", "store", "vmdk"],
+    &["nbd", "journal", "proof", "store", "vmdk"],
     &["tunnel", "mover", "gateway", "volume-daemon", "vma", "oma"],
     &["migratekit"],
     &["lab", "bench"],

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
 use block::digest::{LeafDigest, leaf_digest};
-use block::{BlockDevice, BlockError, FileDevice};
+use block::{BlockDevice, BlockError};
 use model::{Extent, LEAF_SIZE_BYTES};
 use parking_lot::Mutex;
 
@@ -48,7 +48,11 @@ impl Seen {
 ///
 /// # Errors
 /// When the medium cannot be read: then nothing is known.
-pub(super) fn compare_all(device: &FileDevice, capacity_bytes: u64, stretches: &[Stretch]) -> Result<Seen, BlockError> {
+pub(super) fn compare_all(
+    device: &dyn BlockDevice,
+    capacity_bytes: u64,
+    stretches: &[Stretch],
+) -> Result<Seen, BlockError> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let threads = cores.min(MAX_THREADS).min(stretches.len());
     let (next, outcome) = (AtomicUsize::new(0), Mutex::new(Ok(Seen::default())));
@@ -73,7 +77,7 @@ pub(super) fn compare_all(device: &FileDevice, capacity_bytes: u64, stretches: &
 }
 
 fn compare_some<'a>(
-    device: &FileDevice,
+    device: &dyn BlockDevice,
     capacity_bytes: u64,
     next: impl Fn() -> Option<&'a Stretch>,
 ) -> Result<Seen, BlockError> {

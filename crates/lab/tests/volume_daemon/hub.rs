@@ -190,6 +190,7 @@ impl Hub {
             read_only: false,
             disk_uuid: DISK_UUID.to_owned(),
             capacity_bytes,
+            journal: false,
         }
     }
 

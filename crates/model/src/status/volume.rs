@@ -256,6 +256,42 @@ impl Transitions for ExportStatus {
     }
 }
 
+/// State of a recovery point (`recovery_points.state`).
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    Display,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
+    utoipa::ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum PointState {
+    /// Committed; its journal lies beside the volume.
+    Kept,
+    /// Its journal was written into the volume.
+    Merged,
+    /// Given up: the volume no longer continues into it.
+    Discarded,
+}
+
+impl Transitions for PointState {
+    fn next(self) -> &'static [Self] {
+        match self {
+            Self::Kept => &[Self::Merged, Self::Discarded],
+            Self::Merged | Self::Discarded => &[],
+        }
+    }
+}
+
 /// A volume operation (`volume_operations.type`).
 #[derive(
     Debug,

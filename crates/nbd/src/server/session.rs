@@ -275,7 +275,7 @@ fn pieces_of(buffer: &[u8]) -> Vec<Piece> {
 
 fn errno_of(error: &BlockError) -> Errno {
     match error {
-        BlockError::Full { .. } => Errno::NoSpace,
+        BlockError::Full { .. } | BlockError::JournalFull { .. } => Errno::NoSpace,
         BlockError::ReadOnly => Errno::NotPermitted,
         BlockError::OutOfRange { .. } | BlockError::LeafOrder { .. } => Errno::Invalid,
         BlockError::Open { .. }
@@ -284,6 +284,7 @@ fn errno_of(error: &BlockError) -> Errno {
         | BlockError::Write { .. }
         | BlockError::Flush { .. }
         | BlockError::Image { .. }
+        | BlockError::Poisoned
         | BlockError::Map { .. } => Errno::Io,
     }
 }

@@ -42,6 +42,7 @@ pub(super) async fn commit(state: &OmaState, context: &StepContext) -> StepResul
             bytes_transferred: copied.bytes_sent,
             sync_duration_seconds: u64::try_from(seconds).unwrap_or(0),
             certificate: certify::certificate(state, &vm, disk, copied, &proof.certified)?,
+            journal: None,
         })
     });
     let disks = disks.collect::<Result<Vec<_>, StepError>>()?;

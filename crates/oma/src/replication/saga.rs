@@ -75,6 +75,7 @@ async fn export(state: &OmaState, context: &StepContext) -> StepResult {
             read_only: false,
             disk_uuid: disk.disk_uuid,
             capacity_bytes: disk.capacity_bytes,
+            journal: false,
         };
         let export = state.volumes().create_export(&request).await.map_err(failed)?;
         store::replication_jobs::set_export(

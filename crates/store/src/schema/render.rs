@@ -91,6 +91,15 @@ impl Dialect {
         late.filter_map(add).collect()
     }
 
+    /// `ALTER TABLE` that adds a number which is 0 in the rows that exist. SQLite changes its schema in a transaction, so
+    /// only MariaDB may meet the column again.
+    pub(super) fn add_count(self, table: &str, column: &Column) -> String {
+        let if_absent = if self == Self::MariaDb { "IF NOT EXISTS " } else { "" };
+        let (table, name, kind) = (self.quote(table), self.quote(column.name), self.type_name(&column.kind));
+        // The check belongs to the column: MariaDB has no name for it, and skips it together with the column.
+        format!("ALTER TABLE {table} ADD COLUMN {if_absent}{name} {kind} NOT NULL DEFAULT 0 CHECK ({name} >= 0)")
+    }
+
     fn column(self, table: &Table, column: &Column) -> String {
         let name = self.quote(column.name);
         let primary = table.primary_key() == column.name;

@@ -6,6 +6,7 @@ mod certificates;
 mod core;
 mod joblog;
 mod people;
+mod recovery;
 mod scheduling;
 mod target;
 
@@ -15,5 +16,6 @@ pub(super) use certificates::certificates;
 pub(super) use core::core;
 pub(super) use joblog::joblog;
 pub(super) use people::people;
+pub(super) use recovery::{keep_points, recovery_points};
 pub(super) use scheduling::scheduling;
 pub(super) use target::target;

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use super::description::Table;
-use super::{Dialect, all_tables, certificate_statements, initial_statements, tables};
+use super::{Dialect, all_tables, certificate_statements, initial_statements, recovery_point_statements, tables};
 
 /// The tables of every migration.
 fn every_table() -> Vec<Table> {
-    all_tables().into_iter().chain(tables::certificates()).collect()
+    all_tables().into_iter().chain(tables::certificates()).chain(tables::recovery_points()).collect()
 }
 
 #[test]
@@ -16,7 +16,7 @@ fn every_table_of_the_schema_is_described_once() {
     let names: Vec<_> = tables.iter().map(|table| table.name).collect();
     let distinct: HashSet<_> = names.iter().collect();
     assert_eq!(distinct.len(), names.len());
-    assert_eq!(names.len(), 39, "{names:?}");
+    assert_eq!(names.len(), 40, "{names:?}");
 }
 
 #[test]
@@ -36,7 +36,8 @@ fn every_reference_names_a_key_of_a_described_table() {
 #[test]
 fn constraint_names_stay_distinct_when_shortened() {
     for dialect in [Dialect::Sqlite, Dialect::MariaDb] {
-        let sql = [initial_statements(dialect), certificate_statements(dialect)].concat().join("\n");
+        let later = [certificate_statements(dialect), recovery_point_statements(dialect)].concat();
+        let sql = [initial_statements(dialect), later].concat().join("\n");
         let mut seen = HashSet::new();
         for line in sql.lines().filter(|line| line.contains("CONSTRAINT ")) {
             let name = line.split("CONSTRAINT ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();

@@ -153,6 +153,7 @@ pub(crate) fn commit(job_id: &str, sequence: u32) -> Commit {
         bytes_transferred: 1 << 20,
         sync_duration_seconds: 7,
         certificate: certificate(job_id, disk_id),
+        journal: None,
     };
     Commit {
         job_id: job_id.to_owned(),

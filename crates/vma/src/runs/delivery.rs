@@ -149,13 +149,12 @@ impl<'a> Delivery<'a> {
 
     /// Opens the connections, and plans what is left to do.
     async fn opened(&self) -> Result<DiskCopy, VmaError> {
+        // In this order: what of a damaged journal cannot be told is forgotten when the ledger is opened.
+        let durable = self.durable().await?;
         let target = self.target().await?;
-        let name = ledger_name(&self.wanted.export_name, self.generation);
-        let lane = self.lane(&name).await?;
         let (path, whole) = (self.run.digest_path(&self.wanted.disk_id), self.plan.clone());
         let capacity_bytes = self.wanted.capacity_bytes;
         let planning = tokio::task::spawn_blocking(move || {
-            let durable = ledger::read(lane, &name)?;
             let proven = proven(&path, capacity_bytes)?;
             rest_of(&whole, durable, proven, capacity_bytes)
         });
@@ -167,6 +166,15 @@ impl<'a> Delivery<'a> {
         }
         let (source, mode, digests) = (self.source.clone(), self.mode, Some(Arc::new(digests)));
         Ok(DiskCopy { source, target, plan, mode, digests, progress })
+    }
+
+    /// What the hub has of the generation for good.
+    async fn durable(&self) -> Result<Vec<Extent>, VmaError> {
+        let name = ledger_name(&self.wanted.export_name, self.generation);
+        let lane = self.lane(&name).await?;
+        let reading = tokio::task::spawn_blocking(move || ledger::read(lane, &name));
+        let read = reading.await.map_err(|source| self.failed(MoverError::Worker { source }))?;
+        read.map_err(|error| self.failed(error))
     }
 
     async fn lane(&self, name: &str) -> Result<Lane, VmaError> {
