@@ -330,6 +330,9 @@ pub struct RunDiskView {
     pub eta_seconds: Option<u64>,
     /// Whether all of it is durable on the hub.
     pub durable: bool,
+    /// Bytes that were durable when the copy last went on after an interruption, and were not sent again.
+    #[serde(default)]
+    pub bytes_kept: u64,
 }
 
 /// A run, live.
@@ -347,6 +350,15 @@ pub struct RunView {
     pub disks: Vec<RunDiskView>,
     /// Why it failed.
     pub error: Option<Problem>,
+    /// How often it went on after an interruption: a lost link, or a restart of the hub or the agent.
+    #[serde(default)]
+    pub resumed: u32,
+    /// Bytes that were durable when it last went on, and were not sent again.
+    #[serde(default)]
+    pub bytes_kept: u64,
+    /// Whether it stands still because the hub cannot be reached, or does not take the data at the moment.
+    #[serde(default)]
+    pub waiting_for_hub: bool,
     /// When it began.
     #[serde(with = "time::serde::rfc3339")]
     pub started_at: OffsetDateTime,
@@ -399,7 +411,8 @@ impl VmaClient {
         self.client.post(&format!("/vms/{moref}"), request).await
     }
 
-    /// Starts a run, or answers with the run of that job id when there is one.
+    /// Starts a run, or answers with the run of that job id when there is one. One that the agent was restarted in goes on
+    /// in its vm_snapshot, if that is still there and the request is the same.
     ///
     /// # Errors
     /// The agent's problem, or no answer.

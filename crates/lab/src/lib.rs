@@ -8,6 +8,7 @@ pub mod guest;
 pub mod mariadb;
 pub mod ports;
 pub mod serve;
+pub mod toxic;
 pub mod vcenter;
 pub mod wire;
 pub mod world;

@@ -260,9 +260,7 @@ impl VcenterSim {
     /// # Errors
     /// When there is no such VM, or its disks cannot be merged.
     pub fn remove_vm_snapshots(&self, vm: &str) -> Result<(), VcenterError> {
-        let removed = self.vm(vm)?.remove_all_vm_snapshots();
-        let failed = |_| std::io::Error::other("the VM snapshots cannot be merged");
-        removed.map_err(failed).map_err(|source| VcenterError::Disk { doing: "merge", source })
+        remove_all_vm_snapshots(&*self.vm(vm)?)
     }
 
     /// Turns a VM on or off, as an operator at the console would.
@@ -343,6 +341,11 @@ fn reset_change_tracking(vm: &Vm, disk_key: Option<i32>) -> Result<usize, Vcente
     }
     let state = vm.state.lock();
     Ok(state.disks.iter().filter_map(devices::AttachedDisk::own).filter(|disk| disk.reset_tracking()).count())
+}
+
+fn remove_all_vm_snapshots(vm: &Vm) -> Result<(), VcenterError> {
+    let failed = |_| std::io::Error::other("the VM snapshots cannot be merged");
+    vm.remove_all_vm_snapshots().map_err(failed).map_err(|source| VcenterError::Disk { doing: "merge", source })
 }
 
 fn set_power(lab: &Lab, vm: &Vm, on: bool) {

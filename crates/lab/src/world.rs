@@ -23,6 +23,7 @@ pub use setup::{Disk, Roles, WorldPlan};
 use crate::guest::Scatter;
 use crate::mariadb::MariaDbServer;
 use crate::serve::Addresses;
+use crate::toxic::ToxicLink;
 use crate::wire::Wire;
 use setup::Files;
 
@@ -45,6 +46,7 @@ pub struct World {
     pub agent: Option<Process>,
     database: Option<MariaDbServer>,
     database_wire: Option<Wire>,
+    link: Option<ToxicLink>,
 }
 
 impl World {
@@ -81,10 +83,14 @@ impl World {
             what: "the simulators' addresses".to_owned(),
             reason: error.to_string(),
         })?;
-        files.write_hub(database.as_ref(), database_wire.as_ref(), &plan)?;
+        let link = match plan.toxic {
+            true => Some(ToxicLink::to(files.public_address()).await.map_err(WorldError::simulator("link"))?),
+            false => None,
+        };
+        files.write_hub(database.as_ref(), database_wire.as_ref(), link.as_ref(), &plan)?;
         let http = reqwest::Client::new();
         let (hub, agent) = (Vec::new(), None);
-        let mut world = Self { files, plan, addresses, http, lab, hub, agent, database, database_wire };
+        let mut world = Self { files, plan, addresses, http, lab, hub, agent, database, database_wire, link };
         for role in world.plan.roles.names() {
             let process = world.files.start_role(role)?;
             world.hub.push(process);
@@ -284,6 +290,22 @@ impl World {
     pub async fn write_marker_on(&self, disk: &Disk, text: &str) -> Result<(), WorldError> {
         let path = format!("/lab/vms/{}/marker", self.plan.vm_name);
         self.vcenter_admin(&path, &json!({ "text": text, "disk_key": disk.key })).await.map(|_| ())
+    }
+
+    /// The link between the agent and the hub, in a world that has one.
+    #[must_use]
+    pub fn link(&self) -> Option<&ToxicLink> {
+        self.link.as_ref()
+    }
+
+    /// Removes every vm_snapshot of the VM, as another product or an operator at the console would.
+    ///
+    /// # Errors
+    /// The simulator refuses.
+    pub async fn remove_vm_snapshots(&self) -> Result<(), WorldError> {
+        let url = format!("{}/lab/vms/{}/vm-snapshots", self.addresses.vcenter_admin, self.plan.vm_name);
+        let answer = self.http.delete(&url).send().await.map_err(WorldError::http(&url))?;
+        accepted(&url, answer).await.map(|_| ())
     }
 
     /// The wire to the database, in a world that has one.

@@ -10,9 +10,13 @@ mod cycles;
 mod endings;
 #[path = "agent_runs/hub.rs"]
 mod hub;
+#[path = "agent_runs/ledger.rs"]
+mod ledger;
 #[path = "agent_runs/power.rs"]
 mod power;
 #[path = "agent_runs/refusals.rs"]
 mod refusals;
+#[path = "agent_runs/resumed.rs"]
+mod resumed;
 #[path = "agent_runs/site.rs"]
 mod site;

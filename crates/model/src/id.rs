@@ -29,6 +29,12 @@ fn readable_id(prefix: &str, now: OffsetDateTime) -> String {
     format!("{prefix}-{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}-{tail:06x}")
 }
 
+/// The name of what a vm_snapshot froze, as whoever writes it somewhere calls it: 32 hex digits left to chance.
+#[must_use]
+pub fn generation() -> String {
+    format!("{:032x}", rand::rng().random::<u128>())
+}
+
 /// The name of a VM snapshot taken for a job; the prefix marks it as ours for the reconciler.
 pub const VM_SNAPSHOT_PREFIX: &str = "migratekit-";
 

@@ -4,6 +4,15 @@ use std::path::{Path, PathBuf};
 
 use model::FailureKind;
 
+/// What interrupts a copy without failing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interruption {
+    /// The connection is lost, or the hub cannot be reached.
+    Lost,
+    /// The hub is there, and does not open the export at the moment.
+    NotNow,
+}
+
 /// An error of the copy engine.
 #[derive(Debug, thiserror::Error)]
 pub enum MoverError {
@@ -118,6 +127,14 @@ pub enum MoverError {
         #[source]
         source: nbd::NbdError,
     },
+    /// What the hub says is durable makes no sense.
+    #[error("the ledger of export {export} cannot be used: {reason}")]
+    Ledger {
+        /// The export.
+        export: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// The digests could not be kept.
     #[error("cannot write the digests to {}", path.display())]
     Digests {
@@ -167,7 +184,26 @@ impl MoverError {
             Self::SourceSize { .. } | Self::TargetTooSmall { .. } | Self::SizesDiffer { .. } => FailureKind::Invalid,
             Self::TargetReadOnly { .. } | Self::Cancelled => FailureKind::Conflict,
             Self::Digests { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => FailureKind::Exhausted,
-            Self::Digests { .. } | Self::Worker { .. } | Self::Thread { .. } => FailureKind::Internal,
+            Self::Ledger { .. } | Self::Digests { .. } | Self::Worker { .. } | Self::Thread { .. } => {
+                FailureKind::Internal
+            }
+        }
+    }
+
+    /// Why the copy may go on where it is once the hub is back; `None` for everything that fails it.
+    #[must_use]
+    pub fn interruption(&self) -> Option<Interruption> {
+        match self {
+            Self::OpenTarget { source, .. }
+            | Self::ReadTarget { source, .. }
+            | Self::WriteTarget { source, .. }
+            | Self::Flush { source } => match source {
+                source if source.is_refusal_for_now() => Some(Interruption::NotNow),
+                source if source.kind() == FailureKind::Unavailable => Some(Interruption::Lost),
+                _ => None,
+            },
+            Self::NoConnection { .. } => Some(Interruption::Lost),
+            _ => None,
         }
     }
 
@@ -193,6 +229,9 @@ impl MoverError {
             | Self::Flush { source } => source.remedy(),
             Self::SourceSize { .. } => Some("discover the VM again: the disk was resized or replaced"),
             Self::Digests { .. } => Some("make room in the agent's state folder"),
+            Self::Ledger { .. } => {
+                Some("nothing was written on its word; replicate again, and report it with the gateway's log")
+            }
             Self::ServeCommand { .. } => {
                 Some("run the command of the agent's configuration by hand and read its output")
             }

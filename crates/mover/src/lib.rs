@@ -4,11 +4,12 @@
 pub mod change_source;
 pub mod digest_file;
 pub mod error;
+pub mod ledger;
 pub mod pipeline;
 pub mod plan;
 pub mod progress;
 pub mod reader;
 pub mod target;
 
-pub use error::MoverError;
+pub use error::{Interruption, MoverError};
 pub use pipeline::DiskCopy;

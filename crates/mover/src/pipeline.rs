@@ -43,7 +43,7 @@ pub struct DiskCopy {
     /// Full and incremental write everything they read; a comparison writes what differs.
     pub mode: SyncMode,
     /// Where the source's digests go; without it none are taken, and the copy cannot be proven.
-    pub digests: Option<DigestFile>,
+    pub digests: Option<Arc<DigestFile>>,
     /// Live counters.
     pub progress: Arc<DiskProgress>,
 }
@@ -67,7 +67,7 @@ impl DiskCopy {
     /// # Errors
     /// The first error of any thread, or `Cancelled`; the other threads are stopped. The replica is then incomplete.
     pub async fn transfer(self: &Arc<Self>, cancel: &CancellationToken) -> Result<(), MoverError> {
-        self.progress.begin(self.plan.bytes_total);
+        self.progress.begin(self.plan.bytes_total, self.plan.bytes_kept);
         let lanes = self.target.take_lanes()?;
         let stop = Stop::of(&lanes)?;
         let (feed, mut fetching) = Feed::start(self, lanes.len());
@@ -122,7 +122,18 @@ impl DiskCopy {
     /// The hub cannot make it durable, or the digests cannot be written.
     pub async fn make_durable(&self) -> Result<(), MoverError> {
         self.target.flush().await?;
-        self.digests.as_ref().map_or(Ok(()), DigestFile::finish)
+        self.keep_digests().await
+    }
+
+    /// Every digest taken so far is in its file for good: what the hub calls durable need not be read again.
+    ///
+    /// # Errors
+    /// The digests cannot be written.
+    pub async fn keep_digests(&self) -> Result<(), MoverError> {
+        let Some(digests) = self.digests.clone() else { return Ok(()) };
+        let moved = self.progress.moved();
+        let keeping = tokio::task::spawn_blocking(move || digests.finish(moved));
+        keeping.await.map_err(|source| MoverError::Worker { source })?
     }
 
     fn start_thread(

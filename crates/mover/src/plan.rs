@@ -16,8 +16,10 @@ pub struct Plan {
     pub zeroes: Vec<Extent>,
     /// Read these, too, only for their digests: nothing is said to have changed in them. Like `extents`, and apart from them.
     pub scrubbed: Vec<Extent>,
-    /// Bytes of all extents to read.
+    /// Bytes of all extents to read, with what is kept.
     pub bytes_total: u64,
+    /// Bytes of them that need not be read again: see [`Plan::resume`].
+    pub bytes_kept: u64,
 }
 
 impl Plan {
@@ -31,7 +33,7 @@ impl Plan {
     #[must_use]
     pub fn with_scrub(mut self, stretch: Extent, capacity_bytes: u64) -> Self {
         let aligned = stretch.align_out(LEAF_SIZE_BYTES, capacity_bytes);
-        self.scrubbed = aligned.map_or_else(Vec::new, |aligned| without(aligned, &self.extents));
+        self.scrubbed = aligned.map_or_else(Vec::new, |aligned| without(&[aligned], &self.extents));
         self.bytes_total += total_bytes(&self.scrubbed);
         self
     }
@@ -65,6 +67,71 @@ impl Walk {
         let copied = self.copied.next(&plan.extents).map(|extent| Chunk { extent, is_scrubbed: false });
         copied.or_else(|| self.scrubbed.next(&plan.scrubbed).map(|extent| Chunk { extent, is_scrubbed: true }))
     }
+
+    /// What is left of this plan, and what of it is kept. A leaf is kept when all of it is `durable` on the hub and it is
+    /// in `proven` (leaves whose digest is at hand): without the digest what is there could not be proven. What must be
+    /// zero needs no digest, and what is only read for its digest nothing else.
+    #[must_use]
+    pub fn resume(&self, durable: Vec<Extent>, proven: &[Extent], capacity_bytes: u64) -> (Self, Vec<Extent>) {
+        let durable = whole_leaves(&normalise(durable), capacity_bytes);
+        let mut kept = common(&common(&self.extents, &durable), proven);
+        let seen = common(&self.scrubbed, proven);
+        let rest = Self {
+            extents: without(&self.extents, &kept),
+            zeroes: without(&self.zeroes, &durable),
+            scrubbed: without(&self.scrubbed, &seen),
+            bytes_total: self.bytes_total,
+            bytes_kept: total_bytes(&kept) + total_bytes(&seen),
+        };
+        kept.extend(seen);
+        (rest, normalise(kept))
+    }
+}
+
+/// The leaves that lie wholly in `extents` (normalised).
+fn whole_leaves(extents: &[Extent], capacity_bytes: u64) -> Vec<Extent> {
+    let inner = |extent: &Extent| {
+        let start = extent.offset.div_ceil(LEAF_SIZE_BYTES).saturating_mul(LEAF_SIZE_BYTES);
+        // The disk's last leaf may be shorter.
+        let reaches_end = extent.end() >= capacity_bytes;
+        let end = if reaches_end { capacity_bytes } else { extent.end() - extent.end() % LEAF_SIZE_BYTES };
+        (start < end).then(|| Extent::new(start, end - start))
+    };
+    extents.iter().filter_map(inner).collect()
+}
+
+/// What lies in both (each normalised).
+fn common(one: &[Extent], other: &[Extent]) -> Vec<Extent> {
+    let (mut found, mut a, mut b) = (Vec::new(), 0, 0);
+    while let (Some(left), Some(right)) = (one.get(a), other.get(b)) {
+        let (start, end) = (left.offset.max(right.offset), left.end().min(right.end()));
+        if start < end {
+            found.push(Extent::new(start, end - start));
+        }
+        if left.end() <= right.end() { a += 1 } else { b += 1 }
+    }
+    found
+}
+
+/// What of `all` is not in `taken` (each normalised).
+fn without(all: &[Extent], taken: &[Extent]) -> Vec<Extent> {
+    let (mut left, mut first) = (Vec::new(), 0);
+    for extent in all {
+        let mut at = extent.offset;
+        while taken.get(first).is_some_and(|gone| gone.end() <= at) {
+            first += 1;
+        }
+        for gone in taken[first..].iter().take_while(|gone| gone.offset < extent.end()) {
+            if at < gone.offset {
+                left.push(Extent::new(at, gone.offset - at));
+            }
+            at = gone.end();
+        }
+        if at < extent.end() {
+            left.push(Extent::new(at, extent.end() - at));
+        }
+    }
+    left
 }
 
 /// How far a list of extents has been handed out.
@@ -107,24 +174,10 @@ pub fn plan(mode: SyncMode, capacity_bytes: u64, extents: Option<Vec<Extent>>) -
         None => normalise(vec![Extent::new(0, capacity_bytes)]),
     };
     let zeroes = match mode {
-        SyncMode::Full => without(Extent::new(0, capacity_bytes), &wanted),
+        SyncMode::Full => without(&[Extent::new(0, capacity_bytes)], &wanted),
         SyncMode::Incremental | SyncMode::Compare => Vec::new(),
     };
-    Plan { bytes_total: total_bytes(&wanted), extents: wanted, zeroes, scrubbed: Vec::new() }
-}
-
-/// What `extents` (normalised) leave free of `whole`.
-fn without(whole: Extent, extents: &[Extent]) -> Vec<Extent> {
-    let mut found = Vec::new();
-    let mut at = whole.offset;
-    for extent in extents.iter().chain([&Extent::new(whole.end(), 0)]) {
-        let end = extent.offset.min(whole.end());
-        if at < end {
-            found.push(Extent::new(at, end - at));
-        }
-        at = at.max(extent.end());
-    }
-    found
+    Plan { bytes_total: total_bytes(&wanted), extents: wanted, zeroes, scrubbed: Vec::new(), bytes_kept: 0 }
 }
 
 #[cfg(test)]
@@ -157,7 +210,7 @@ mod tests {
     fn an_empty_disk_needs_nothing() {
         assert_eq!(
             plan(SyncMode::Full, 0, None),
-            Plan { extents: vec![], zeroes: vec![], scrubbed: vec![], bytes_total: 0 }
+            Plan { extents: vec![], zeroes: vec![], scrubbed: vec![], bytes_total: 0, bytes_kept: 0 }
         );
     }
 
@@ -179,23 +232,66 @@ mod tests {
         assert_eq!(order, [false, false, true, true]);
     }
 
+    #[test]
+    fn a_leaf_counts_only_when_all_of_it_is_durable_and_proven() {
+        let leaf = LEAF_SIZE_BYTES;
+        let capacity = 4 * leaf + 512;
+        let whole = plan(SyncMode::Full, capacity, Some(vec![Extent::new(leaf, 3 * leaf + 512)]));
+        // Leaf 1 in two pieces, leaf 2 but for its last byte, and the short one at the end.
+        let durable = vec![Extent::new(leaf, 10), Extent::new(leaf + 10, 2 * leaf - 11), Extent::new(4 * leaf, leaf)];
+        let (rest, kept) = whole.resume(durable.clone(), &[Extent::new(0, capacity)], capacity);
+        assert_eq!(kept, [Extent::new(leaf, leaf), Extent::new(4 * leaf, 512)]);
+        assert_eq!((rest.extents, rest.bytes_kept), (vec![Extent::new(2 * leaf, 2 * leaf)], leaf + 512));
+        assert_eq!((rest.zeroes, rest.bytes_total), (vec![Extent::new(0, leaf)], whole.bytes_total));
+        let (rest, kept) = whole.resume(durable, &[Extent::new(leaf, leaf)], capacity);
+        assert_eq!((kept, rest.bytes_kept), (vec![Extent::new(leaf, leaf)], leaf));
+        let (rest, _) = whole.resume(vec![Extent::new(0, u64::MAX)], &[], capacity);
+        assert_eq!((&rest.extents, rest.zeroes.len()), (&whole.extents, 0), "nothing proven, but zero is zero");
+    }
+
+    #[test]
+    fn what_was_scrubbed_needs_only_its_digests_to_be_kept() {
+        let leaf = LEAF_SIZE_BYTES;
+        let whole = plan(SyncMode::Incremental, 8 * leaf, Some(vec![Extent::new(0, leaf)]));
+        let whole = whole.with_scrub(Extent::new(0, 4 * leaf), 8 * leaf);
+        let (rest, kept) = whole.resume(Vec::new(), &[Extent::new(0, 3 * leaf)], 8 * leaf);
+        assert_eq!(kept, [Extent::new(leaf, 2 * leaf)], "the changed leaf is not durable");
+        assert_eq!((rest.extents, rest.scrubbed), (vec![Extent::new(0, leaf)], vec![Extent::new(3 * leaf, leaf)]));
+        assert_eq!((rest.bytes_total, rest.bytes_kept), (4 * leaf, 2 * leaf));
+    }
+
     proptest! {
         #[test]
-        fn a_scrub_and_a_copy_never_overlap_and_leave_nothing_of_the_stretch(
+        fn what_is_kept_and_what_is_left_are_the_plan_and_never_overlap(
             capacity in 1u64..4_000_000,
-            pairs in proptest::collection::vec((0u64..4_000_000, 1u64..300_000), 0..8),
-            stretch in (0u64..4_000_000, 1u64..4_000_000),
+            named in proptest::collection::vec((0u64..4_500_000, 0u64..500_000), 0..8),
+            durable in proptest::collection::vec((0u64..4_500_000, 0u64..900_000), 0..10),
+            proven in proptest::collection::vec((0u64..64, 1u64..20), 0..8)
         ) {
-            let extents = pairs.into_iter().map(|(o, l)| Extent::new(o, l)).collect();
-            let stretch = Extent::new(stretch.0, stretch.1);
-            let plan = plan(SyncMode::Incremental, capacity, Some(extents)).with_scrub(stretch, capacity);
-            let mut leaves: Vec<u64> = plan.chunks().flat_map(|chunk| leaves_of(chunk.extent)).collect();
-            let read = leaves.len();
-            leaves.sort_unstable();
-            leaves.dedup();
-            prop_assert_eq!(leaves.len(), read, "no leaf is read twice");
-            let wanted = stretch.clamp_to(capacity).map(leaves_of);
-            prop_assert!(wanted.into_iter().flatten().all(|leaf| leaves.binary_search(&leaf).is_ok()));
+            let extents = |pairs: Vec<(u64, u64)>| pairs.into_iter().map(|(o, l)| Extent::new(o, l)).collect::<Vec<_>>();
+            let leaves = proven.into_iter().filter_map(|(first, count)| {
+                Extent::new(first * LEAF_SIZE_BYTES, count * LEAF_SIZE_BYTES).clamp_to(capacity)
+            });
+            let (proven, durable) = (normalise(leaves.collect()), extents(durable));
+            let whole = plan(SyncMode::Full, capacity, Some(extents(named)));
+            let (rest, kept) = whole.resume(durable.clone(), &proven, capacity);
+            let durable = normalise(durable);
+            let holds = |list: &[Extent], leaf: Extent| {
+                list.iter().any(|e| e.offset <= leaf.offset && leaf.end() <= e.end())
+            };
+            let touches = |list: &[Extent], leaf: Extent| {
+                list.iter().any(|e| e.offset < leaf.end() && leaf.offset < e.end())
+            };
+            for index in 0..capacity.div_ceil(LEAF_SIZE_BYTES) {
+                let leaf = Extent::new(index * LEAF_SIZE_BYTES, LEAF_SIZE_BYTES).clamp_to(capacity).unwrap();
+                let (planned, is_durable) = (holds(&whole.extents, leaf), holds(&durable, leaf));
+                let is_kept = planned && is_durable && holds(&proven, leaf);
+                prop_assert_eq!(holds(&kept, leaf), is_kept);
+                prop_assert_eq!(holds(&rest.extents, leaf), planned && !is_kept);
+                prop_assert_eq!(touches(&rest.extents, leaf), planned && !is_kept);
+                prop_assert_eq!(touches(&rest.zeroes, leaf), !planned && !is_durable);
+            }
+            prop_assert_eq!(total_bytes(&rest.extents) + rest.bytes_kept, rest.bytes_total);
         }
 
         #[test]

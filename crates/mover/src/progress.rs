@@ -43,14 +43,36 @@ pub struct ProgressView {
     pub eta_seconds: Option<u64>,
 }
 
+/// What was moved so far, in bytes: it outlasts interruptions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Read from the source.
+    pub read: u64,
+    /// Sent as data.
+    pub sent: u64,
+    /// Found zero and sent as such.
+    pub zero: u64,
+}
+
 impl DiskProgress {
-    /// Begins anew with this much to do.
-    pub fn begin(&self, bytes_total: u64) {
+    /// This much is to be looked at, of which so much is done already. What was moved before still counts.
+    pub fn begin(&self, bytes_total: u64, bytes_done: u64) {
         self.total.store(bytes_total, Relaxed);
-        for counter in [&self.done, &self.read, &self.sent, &self.zero] {
-            counter.store(0, Relaxed);
-        }
+        self.done.store(bytes_done, Relaxed);
         self.samples.lock().clear();
+    }
+
+    /// What an earlier process of the same run had moved.
+    pub fn restore(&self, moved: Moved) {
+        for (counter, value) in [(&self.read, moved.read), (&self.sent, moved.sent), (&self.zero, moved.zero)] {
+            counter.store(value, Relaxed);
+        }
+    }
+
+    /// What was moved so far.
+    #[must_use]
+    pub fn moved(&self) -> Moved {
+        Moved { read: self.read.load(Relaxed), sent: self.sent.load(Relaxed), zero: self.zero.load(Relaxed) }
     }
 
     /// A chunk of `length` bytes was read.
@@ -109,7 +131,7 @@ mod tests {
     #[test]
     fn counters_add_up_and_the_end_has_no_time_left() {
         let progress = DiskProgress::default();
-        progress.begin(300);
+        progress.begin(300, 0);
         assert_eq!(progress.view().eta_seconds, None);
         progress.add_read(300);
         progress.add_done(100, 60, 40);
@@ -117,5 +139,17 @@ mod tests {
         let view = progress.view();
         assert_eq!((view.bytes_done, view.bytes_sent, view.bytes_zero, view.bytes_read), (300, 60, 240, 300));
         assert_eq!(view.eta_seconds, Some(0));
+    }
+
+    #[test]
+    fn what_was_moved_before_an_interruption_still_counts() {
+        let progress = DiskProgress::default();
+        progress.restore(Moved { read: 100, sent: 60, zero: 40 });
+        progress.begin(300, 90);
+        progress.add_read(210);
+        progress.add_done(210, 210, 0);
+        let view = progress.view();
+        assert_eq!((view.bytes_done, view.bytes_total, view.bytes_sent), (300, 300, 270));
+        assert_eq!(progress.moved(), Moved { read: 310, sent: 270, zero: 40 });
     }
 }

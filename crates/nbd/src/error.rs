@@ -175,6 +175,12 @@ impl NbdError {
         }
     }
 
+    /// Whether the server knows the export and does not open it at the moment: another client has it, for one.
+    #[must_use]
+    pub fn is_refusal_for_now(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if matches!(*code, option_reply::ERR_POLICY | option_reply::ERR_SHUTDOWN))
+    }
+
     /// What an operator can do about it.
     #[must_use]
     pub fn remedy(&self) -> Option<&'static str> {

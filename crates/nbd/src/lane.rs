@@ -23,6 +23,8 @@ use replies::Waiting;
 const MAX_UNDER_WAY: usize = 64;
 /// Longest read sent as one request, in bytes: the server answers the first while it reads the next.
 const READ_BYTES: usize = 256 * 1024;
+/// Longest write sent as one request, in bytes: on a slow link, too, a reply comes often enough to show that it moves.
+const WRITE_BYTES: usize = 256 * 1024;
 /// Longest request without payload, in bytes: a compact head holds it, and a server that has to write the zeroes itself
 /// is done in a moment.
 const MAX_EFFECT_BYTES: u64 = 1 << 30;
@@ -80,8 +82,9 @@ impl Lane {
     pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), NbdError> {
         self.opened.export.check_change(offset, data.len() as u64)?;
         let flags = if self.opened.mode == ReplyMode::Extended { command_flag::PAYLOAD_LEN } else { 0 };
+        let longest = (self.opened.export.max_request_bytes() as usize).min(WRITE_BYTES);
         let mut at = offset;
-        for piece in data.chunks(self.opened.export.max_request_bytes() as usize) {
+        for piece in data.chunks(longest) {
             self.send(Command::Write, flags, Extent::new(at, piece.len() as u64), piece)?;
             at += piece.len() as u64;
         }

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 
 use nbd::channel::{Channel, Hangup, Intake, receive_some, send_all};
 use nbd::limits::MIN_SPARE_BYTES;
@@ -17,6 +18,7 @@ use rustls::{AlertDescription, ConnectionTrafficSecrets, ExtractedSecrets};
 use crate::record::{
     ContentType, MAX_PLAINTEXT_BYTES, MAX_RECORD_BYTES, OVERHEAD_BYTES, RecordError, RecordKey, record_length,
 };
+use crate::stall::Pulse;
 
 /// Sealed bytes collected before they are sent, in bytes: 16 full records and a head.
 const OUTGOING_BYTES: usize = 17 * (MAX_PLAINTEXT_BYTES + OVERHEAD_BYTES);
@@ -80,6 +82,8 @@ pub struct TlsChannel {
     /// The peer asked for a new key of ours.
     owes_key_update: bool,
     is_over: bool,
+    /// Ends waits for a peer from whom nothing comes any more; none where silence is no trouble.
+    pulse: Option<Arc<Pulse>>,
 }
 
 impl std::fmt::Debug for TlsChannel {
@@ -115,7 +119,15 @@ impl TlsChannel {
             early: Vec::new(),
             owes_key_update: false,
             is_over: false,
+            pulse: None,
         })
+    }
+
+    /// The same, giving up when nothing moves although somebody waits.
+    pub(crate) fn watched(mut self, pulse: Arc<Pulse>) -> io::Result<Self> {
+        pulse.watch(&self.tcp)?;
+        self.pulse = Some(pulse);
+        Ok(self)
     }
 
     /// Replaces keys after so many records.
@@ -154,8 +166,11 @@ impl TlsChannel {
     }
 
     fn send_sealed(&mut self) -> io::Result<()> {
-        let sealed = ..std::mem::take(&mut self.outgoing_end);
-        send_all(&mut self.tcp, &[&self.outgoing[sealed]])
+        let sealed = &self.outgoing[..std::mem::take(&mut self.outgoing_end)];
+        match &self.pulse {
+            Some(pulse) => pulse.send_all(&mut self.tcp, sealed),
+            None => send_all(&mut self.tcp, &[sealed]),
+        }
     }
 
     /// Announces a new key and seals with it from the next record on.
@@ -229,7 +244,11 @@ impl TlsChannel {
             self.incoming_end -= self.incoming_start;
             self.incoming_start = 0;
         }
-        let received = receive_some(&mut self.tcp, &mut self.incoming[self.incoming_end..])?;
+        let spare = &mut self.incoming[self.incoming_end..];
+        let received = match &self.pulse {
+            Some(pulse) => pulse.receive(&mut self.tcp, spare)?,
+            None => receive_some(&mut self.tcp, spare)?,
+        };
         if received == 0 {
             // An end without a goodbye may have been made by anybody on the way.
             return Err(io::ErrorKind::UnexpectedEof.into());

@@ -30,6 +30,7 @@ use crate::identity::AgentIdentity;
 use crate::refusal::{MAX_REFUSAL_BYTES, REFUSAL_PREFIX, Refusal};
 use crate::route::{ALPN_AGENT, ALPN_HTTP2, ALPN_NBD};
 use crate::socket;
+use crate::stall::{Pulse, STALL_DEADLINE};
 use crate::tls::client::{HubTrust, agent_config, http_config};
 
 /// A decrypted connection on the agent.
@@ -110,6 +111,8 @@ struct AgentTls {
 pub struct Dialer {
     hub: HubAddress,
     tls: ArcSwap<AgentTls>,
+    /// Of all data connections: one that waits is no trouble while another moves.
+    pulse: Arc<Pulse>,
 }
 
 impl fmt::Debug for Dialer {
@@ -124,7 +127,7 @@ impl Dialer {
     /// # Errors
     /// When rustls does not take the key or certificate.
     pub fn new(hub: HubAddress, identity: &AgentIdentity) -> Result<Self, TunnelError> {
-        Ok(Self { hub, tls: ArcSwap::from_pointee(agent_tls(identity)?) })
+        Ok(Self { hub, tls: ArcSwap::from_pointee(agent_tls(identity)?), pulse: Pulse::new(STALL_DEADLINE) })
     }
 
     /// Uses a renewed identity for every dial from now on.
@@ -142,7 +145,8 @@ impl Dialer {
         &self.hub
     }
 
-    /// A connection for NBD whose first bytes from the server are there, unread. It is for a thread of its own.
+    /// A connection for NBD whose first bytes from the server are there, unread. It is for a thread of its own. A wait on
+    /// it fails when no data connection of this dialer has moved a byte for half a minute.
     ///
     /// # Errors
     /// Who could not be reached, trusted or persuaded; see [`TunnelError`].
@@ -152,6 +156,7 @@ impl Dialer {
         let channel = tokio::time::timeout(TLS_DEADLINE, handshake::client(tcp, config, name))
             .await
             .map_err(|_| silent(&self.hub, "agreeing on TLS", TLS_DEADLINE))?
+            .and_then(|channel| channel.watched(Arc::clone(&self.pulse)))
             .map_err(|error| explained(&self.hub, error))?;
         let hangup = channel.hangup().map_err(|error| explained(&self.hub, error))?;
         let hub = self.hub.clone();

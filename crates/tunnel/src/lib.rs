@@ -2,8 +2,8 @@
 //!
 //! Read in this order: `identity` (who the hub and an agent are), `pairing`, `challenge`, `csr`, `issue` (how an agent
 //! gets its certificate), `tls` and `route` (which connections are taken), `accept` (the hub's side), `dial`, `link`
-//! and `reverse` (the agent's side and the control connection), `handshake`, `channel` and `record` (the data plane's
-//! connections), `front` (the gateway's hand-over to the control plane).
+//! and `reverse` (the agent's side and the control connection), `handshake`, `channel`, `record` and
+//! `stall` (the data plane's connections), `front` (the gateway's hand-over to the control plane).
 //!
 //! What is absent: the database, HTTP handlers and what is said in NBD. Whether an enrolment is approved or revoked is for the caller
 //! to decide after [`accept::Acceptor`] has said who the peer is.
@@ -31,6 +31,7 @@ mod handshake;
 mod pem;
 mod record;
 mod socket;
+mod stall;
 mod state_file;
 
 pub use accept::{AcceptLimits, Accepted, AcceptedNbd, Acceptor, Incoming, TunnelStream};

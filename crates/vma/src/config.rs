@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
+
+/// Longer than a restart of either machine takes; a vm_snapshot grows while it is kept.
+pub const DEFAULT_RESUME_PATIENCE_MINUTES: u32 = 30;
 
 /// What the agent needs to know.
 #[derive(Debug, Clone, Deserialize)]
@@ -24,6 +28,9 @@ pub struct VmaConfig {
     /// Commands that serve a frozen disk as NBD, by name: the hub can choose one, never write one.
     #[serde(default)]
     pub nbd_commands: BTreeMap<String, NbdCommand>,
+    /// How long a run whose link to the hub is lost keeps its vm_snapshot and waits, in minutes.
+    #[serde(default = "resume_patience_minutes")]
+    pub resume_patience_minutes: u32,
 }
 
 /// A command that serves one frozen disk as NBD on the Unix socket `{socket}`.
@@ -41,7 +48,13 @@ pub struct NbdCommand {
 }
 
 impl VmaConfig {
-    /// The folder of all runs' files: nothing in it outlasts the process.
+    /// How long a run waits for the hub.
+    #[must_use]
+    pub fn resume_patience(&self) -> Duration {
+        Duration::from_secs(60 * u64::from(self.resume_patience_minutes))
+    }
+
+    /// The folder of all runs' files: what is needed to go on after a restart.
     #[must_use]
     pub fn runs_folder(&self) -> PathBuf {
         self.state_dir.join("runs")
@@ -52,6 +65,10 @@ impl VmaConfig {
     pub fn run_folder(&self, job_id: &str) -> PathBuf {
         self.runs_folder().join(job_id)
     }
+}
+
+fn resume_patience_minutes() -> u32 {
+    DEFAULT_RESUME_PATIENCE_MINUTES
 }
 
 fn state_dir() -> PathBuf {

@@ -1,7 +1,7 @@
 //! The agent beside vCenter: it discovers, and it moves the disks of a vm_snapshot to the hub. It dials, nothing dials in.
 //!
-//! It decides nothing that outlasts a run and stores nothing but its own identity: plans, credentials and commits are
-//! the hub's. In reading order: `config`, `enrol` and `renewal` (how it belongs to a hub, over `hub`), `http` (what it
+//! It decides nothing that outlasts a run and stores nothing but its own identity and how far its runs are: plans,
+//! credentials and commits are the hub's. In reading order: `config`, `enrol` and `renewal` (how it belongs to a hub, over `hub`), `http` (what it
 //! answers), `vcenter` and `describe` (what there is), `power` (of the source), `runs` (how disks are moved).
 
 pub mod config;
@@ -28,11 +28,13 @@ pub use config::VmaConfig;
 pub use error::VmaError;
 use runs::Runs;
 
-/// How long runs have to remove their vm_snapshots after a shutdown; what stays is removed by the VM's next run.
+/// How long runs have to end after a shutdown. A vm_snapshot that was just being taken is removed, by the VM's next run if
+/// not by this one.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(60);
 
 /// Runs the agent until `shutdown`: serves the hub over the connection it keeps to it, and this machine's status.
-/// Runs under way are cancelled then, and it returns when their vm_snapshots are removed (a minute at most).
+/// Runs under way are left then, with their vm_snapshots: the next process goes on with them when the hub asks. It returns
+/// when that is written down (a minute at most).
 ///
 /// # Errors
 /// It belongs to no hub, its identity or configuration cannot be used, or the local address is taken.
@@ -40,7 +42,7 @@ pub async fn run(config: VmaConfig, shutdown: CancellationToken) -> Result<(), V
     let identity = AgentIdentity::load(&config.state_dir)?.ok_or(VmaError::NotEnrolled)?;
     let dialer = Arc::new(Dialer::new(HubAddress::parse(&config.hub)?, &identity)?);
     let listener = runtime::http::bind_loopback(config.listen).await.map_err(VmaError::Listen)?;
-    forget_files_of_earlier_runs(&config.runs_folder()).await?;
+    tidy_up_earlier_runs(&config.runs_folder()).await?;
     // Whatever ends first ends the rest.
     let stop = shutdown.child_token();
     let runs = Arc::new(Runs::new(config.clone(), Arc::clone(&dialer), stop.clone()));
@@ -57,19 +59,19 @@ pub async fn run(config: VmaConfig, shutdown: CancellationToken) -> Result<(), V
         stop.cancelled().await;
         tracing::info!(active_runs = runs.active(), "stopping");
         if tokio::time::timeout(SHUTDOWN_GRACE, runs.ended()).await.is_err() {
-            tracing::error!("not every vm_snapshot could be removed in time; the next run of its VM does that");
+            tracing::error!("not every run ended in time; the next run of its VM removes what is left");
         }
     };
     let (served, (), (), ()) = tokio::join!(local, control, renewal, ending);
     served
 }
 
-/// Runs are forgotten with their process; their files may hold passwords.
-async fn forget_files_of_earlier_runs(folder: &Path) -> Result<(), VmaError> {
-    match tokio::fs::remove_dir_all(folder).await {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(VmaError::StateFile { path: folder.to_owned(), source })
-        }
-        Ok(()) | Err(_) => Ok(()),
-    }
+/// What no run can go on with is removed, and every password with it.
+async fn tidy_up_earlier_runs(folder: &Path) -> Result<(), VmaError> {
+    const DOING: &str = "removing the files of earlier runs";
+    let runs = folder.to_owned();
+    let now = time::OffsetDateTime::now_utc();
+    let tidying = tokio::task::spawn_blocking(move || runs::leftovers::tidy_up(&runs, now)).await;
+    let tidied = tidying.map_err(|source| VmaError::Interrupted { doing: DOING, source })?;
+    tidied.map_err(|source| VmaError::StateFile { path: folder.to_owned(), source })
 }

@@ -1,7 +1,12 @@
-//! Runs: each moves the disks of one vm_snapshot to the hub. Started and ended by the hub, forgotten with the process.
+//! Runs: each moves the disks of one vm_snapshot to the hub. Started and ended by the hub. One that was cut off goes on when
+//! the hub asks for it again.
 
 mod cycle;
+mod delivery;
 mod disk;
+pub(crate) mod leftovers;
+mod record;
+mod resume;
 mod run;
 mod session;
 mod source;
@@ -45,14 +50,15 @@ pub struct Runs {
 }
 
 impl Runs {
-    /// No runs yet; those that are under way at shutdown are cancelled, so that no vm_snapshot stays behind.
+    /// No runs yet; those that are under way at shutdown are left where they are, to be gone on with.
     #[must_use]
     pub fn new(config: VmaConfig, dialer: Arc<Dialer>, shutdown: CancellationToken) -> Self {
         let surroundings = Arc::new(Surroundings { config, dialer });
         Self { surroundings, known: Mutex::default(), tasks: TaskTracker::new(), shutdown }
     }
 
-    /// Starts a run; one of the same job that is under way (or copied) is answered with instead.
+    /// Starts a run; one of the same job that is under way (or copied) is answered with instead. One that was cut off goes
+    /// on in its vm_snapshot if that can be.
     ///
     /// # Errors
     /// The request cannot be right, or another job copies the VM.
@@ -66,7 +72,7 @@ impl Runs {
             return Err(VmaError::Busy { moref: request.moref, job_id: other.job_id().to_owned() });
         }
         forget_oldest(&mut known);
-        let run = Arc::new(Run::new(request, Arc::clone(&self.surroundings), self.shutdown.child_token()));
+        let run = Arc::new(Run::new(request, Arc::clone(&self.surroundings), self.shutdown.clone()));
         known.insert(run.job_id().to_owned(), Arc::clone(&run));
         let driven = Arc::clone(&run);
         self.tasks.spawn(async move { driven.drive().await });
@@ -136,6 +142,19 @@ impl Runs {
         }
     }
 
+    /// Forgets what was written down of runs of a VM whose vm_snapshots were removed.
+    ///
+    /// # Errors
+    /// The files cannot be removed.
+    pub async fn forget_cut_off(&self, moref: &str) -> Result<(), VmaError> {
+        const DOING: &str = "forgetting runs that were cut off";
+        let (folder, moref) = (self.surroundings.config.runs_folder(), moref.to_owned());
+        let runs = folder.clone();
+        let forgetting = tokio::task::spawn_blocking(move || leftovers::forget(&runs, |run| run.moref == moref)).await;
+        let forgotten = forgetting.map_err(|source| VmaError::Interrupted { doing: DOING, source })?;
+        forgotten.map_err(|source| VmaError::StateFile { path: folder, source })
+    }
+
     /// The file with the source digests of a copied disk.
     ///
     /// # Errors
@@ -152,11 +171,11 @@ impl Runs {
         Ok(run.digest_path(disk_id))
     }
 
-    /// Ends when every run has ended, after a shutdown; those that wait for the hub are cancelled.
+    /// Ends when every run has ended or was left, after a shutdown.
     pub async fn ended(&self) {
         self.tasks.close();
         let known: Vec<Arc<Run>> = self.known.lock().values().cloned().collect();
-        join_all(known.iter().map(|run| run.cancel())).await;
+        join_all(known.iter().map(|run| run.process_ends())).await;
         self.tasks.wait().await;
     }
 

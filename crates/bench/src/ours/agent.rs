@@ -161,7 +161,7 @@ impl Agent {
         let target = target.map_err(BenchError::product("opening the target"))?;
         let (mode, extents) = what_to_read(order, &source)?;
         let digests = if order.proof { Some(DigestFile::create(&self.digests)) } else { None };
-        let digests = digests.transpose().map_err(BenchError::product("beginning the digests"))?;
+        let digests = digests.transpose().map_err(BenchError::product("beginning the digests"))?.map(Arc::new);
         let copy = DiskCopy {
             plan: plan(mode, capacity_bytes, extents),
             source,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use base64::Engine as _;
 use model::FailureKind;
@@ -23,7 +23,9 @@ use super::error::VcenterError;
 use super::injection::FaultRule;
 use super::state::Lab;
 use super::tls::ServerIdentity;
-use super::{find_vm, inventory_path, own_disk, reset_change_tracking, set_power, vm_snapshots};
+use super::{
+    find_vm, inventory_path, own_disk, remove_all_vm_snapshots, reset_change_tracking, set_power, vm_snapshots,
+};
 use crate::guest::{Guest, Scatter};
 
 /// Largest request body: one write of 8 MiB in base64, with room.
@@ -105,6 +107,7 @@ pub(crate) async fn serve(listener: TcpListener, lab: Arc<Lab>, about: About) {
         .route("/lab/vms/{name}/zeroes", post(zero))
         .route("/lab/vms/{name}/materialise", post(materialise))
         .route("/lab/vms/{name}/power", post(power))
+        .route("/lab/vms/{name}/vm-snapshots", delete(remove_vm_snapshots))
         .route("/lab/vms/{name}/cbt/reset", post(reset))
         .route("/lab/vms/{name}/cbt/omission", post(omission))
         .route("/lab/sessions/expire", post(expire))
@@ -179,6 +182,16 @@ async fn vms(State(shared): State<Shared>) -> Outcome {
 }
 
 async fn vm(State(shared): State<Shared>, Path(name): Path<String>) -> Outcome {
+    describe(&shared.lab, &name)
+}
+
+/// As another product or an operator at the console would.
+async fn remove_vm_snapshots(State(shared): State<Shared>, Path(name): Path<String>) -> Outcome {
+    let vm = find_vm(&shared.lab, &name)?;
+    match tokio::task::spawn_blocking(move || remove_all_vm_snapshots(&vm)).await {
+        Ok(removed) => removed?,
+        Err(error) => return Err(Failure(VcenterError::disk("merge")(std::io::Error::other(error)))),
+    }
     describe(&shared.lab, &name)
 }
 

@@ -12,6 +12,7 @@ use super::process::Process;
 use crate::guest::disk_image::{self, DiskLayout, DiskPlan};
 use crate::mariadb::MariaDbServer;
 use crate::ports::ReservedPort;
+use crate::toxic::ToxicLink;
 use crate::vcenter::VmSpec;
 use crate::wire::Wire;
 
@@ -69,6 +70,8 @@ pub struct WorldPlan {
     pub programs: Option<PathBuf>,
     /// Further networks of the simulated CloudStack, in the form of its configuration file.
     pub more_networks: Vec<serde_json::Value>,
+    /// Puts a link that can be made bad between the agent and the hub.
+    pub toxic: bool,
 }
 
 impl WorldPlan {
@@ -88,6 +91,7 @@ impl WorldPlan {
             call_timeout_seconds: None,
             programs: None,
             more_networks: Vec::new(),
+            toxic: false,
         }
     }
 
@@ -164,6 +168,10 @@ impl Files {
 
     pub(super) fn agent_config(&self) -> PathBuf {
         self.dir.join("vma.toml")
+    }
+
+    pub(super) fn public_address(&self) -> SocketAddr {
+        self.public.address()
     }
 
     pub(super) fn hub_address(&self) -> String {
@@ -248,6 +256,7 @@ impl Files {
         &self,
         database: Option<&MariaDbServer>,
         wire: Option<&Wire>,
+        link: Option<&ToxicLink>,
         plan: &super::WorldPlan,
     ) -> Result<(), WorldError> {
         let dir = self.dir.display();
@@ -276,11 +285,8 @@ impl Files {
             oma = self.oma.address(),
         );
         self.write("hub.toml", &hub)?;
-        let agent = format!(
-            "hub = \"{}\"\nstate_dir = \"{dir}/agent\"\nlisten = \"{}\"\n",
-            self.public.address(),
-            self.agent.address()
-        );
+        let hub = link.map_or(self.public.address(), ToxicLink::address);
+        let agent = format!("hub = \"{hub}\"\nstate_dir = \"{dir}/agent\"\nlisten = \"{}\"\n", self.agent.address());
         self.write("vma.toml", &agent)
     }
 

@@ -1,4 +1,4 @@
-//! Runs that are stopped or fail: whatever happens, no vm_snapshot and no session stays.
+//! Runs that are stopped or fail: no vm_snapshot stays, but for a run that can be gone on with, and no session.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -99,24 +99,6 @@ async fn a_full_volume_fails_for_good_and_the_job_can_be_started_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_link_may_be_tried_again() {
-    let site = Site::start().await;
-    site.write_everywhere(1);
-    let (request, devices) = site.first_run("job-1").await;
-    site.hub.cut_after_writes(Some(3));
-    let run = site.start_until(&request, RunPhase::Failed).await;
-    let problem = run.error.unwrap();
-    assert_eq!((problem.kind, problem.retryable), (FailureKind::Unavailable, true), "{problem:?}");
-    assert!(site.vm_snapshot_names().is_empty());
-
-    site.hub.cut_after_writes(None);
-    let run = site.start_until(&request, RunPhase::Copied).await;
-    site.assert_equal(&run, &devices);
-    site.client.release_run("job-1").await.unwrap();
-    site.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_broken_read_of_the_datastore_fails_the_run() {
     let site = Site::start().await;
     site.write_everywhere(1);
@@ -197,15 +179,13 @@ async fn what_was_read_from_a_vm_snapshot_that_is_gone_is_never_called_copied() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_the_agent_removes_what_waits_for_the_hub() {
+async fn the_end_of_the_agent_leaves_what_waits_for_the_hub_and_no_session() {
     let site = Site::start().await;
     let (request, _devices) = site.first_run("job-1").await;
     site.start_until(&request, RunPhase::Copied).await;
-    let (sim_calls, shutdown) = (site.sim.calls(), site.shutdown.clone());
-    assert!(sim_calls["CreateSnapshot_Task"] >= 1);
-    shutdown.cancel();
+    site.shutdown.cancel();
     soon("the end of the agent", site.agent).await.unwrap().unwrap();
-    assert!(site.sim.vm_snapshots(crate::site::VM).unwrap().is_empty());
+    assert_eq!(site.sim.vm_snapshots(crate::site::VM).unwrap().len(), 1, "the next process goes on with it");
     assert_eq!(site.sim.session_count(), 0);
 }
 

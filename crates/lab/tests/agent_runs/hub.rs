@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use block::BlockDevice;
 use nbd::server::{
-    CommandRecord, ConnectionObserver, ExportListing, ExportSource, OpenExport, OpenRefused, ServeOptions,
+    Command, CommandRecord, ConnectionObserver, ExportListing, ExportSource, OpenExport, OpenRefused, ServeOptions,
     serve_connection,
 };
 use parking_lot::Mutex;
@@ -22,18 +22,21 @@ use tunnel::{
     Route, ServerTls, csr, issue_agent_certificate,
 };
 
-/// An export: a device, and what its description says.
+use crate::ledger::{Ledger, Writer};
+
+/// An export: a device, what its description says, and what is durable of it.
 struct Export {
     device: Arc<dyn BlockDevice>,
     description: String,
+    ledger: Arc<Ledger>,
 }
 
 /// What all connections share.
 #[derive(Default)]
 struct Shared {
     exports: Mutex<HashMap<String, Export>>,
-    /// Cuts the NBD connections after that many writes.
-    cut_after_writes: Mutex<Option<(u64, CancellationToken)>>,
+    /// Cuts the NBD connections after that many commands of a kind.
+    cut_after: Mutex<Option<(Command, u64, CancellationToken)>>,
 }
 
 /// A running hub.
@@ -86,12 +89,41 @@ impl Hub {
     /// Offers a device as an export made for the disk of that uuid.
     pub(crate) fn export(&self, name: &str, disk_uuid: &str, device: Arc<dyn BlockDevice>) {
         let description = api::gateway::export_description(disk_uuid);
-        self.shared.exports.lock().insert(name.to_owned(), Export { device, description });
+        let ledger = Ledger::new(Arc::clone(&device));
+        self.shared.exports.lock().insert(name.to_owned(), Export { device, description, ledger });
     }
 
-    /// Cuts every NBD connection when that many writes were done.
-    pub(crate) fn cut_after_writes(&self, writes: Option<u64>) {
-        *self.shared.cut_after_writes.lock() = writes.map(|writes| (writes, CancellationToken::new()));
+    pub(crate) fn remove_export(&self, name: &str) {
+        self.shared.exports.lock().remove(name);
+    }
+
+    /// Cuts every NBD connection when that many commands of a kind were done, and every one that is dialled then.
+    pub(crate) fn cut_after(&self, done: Option<(Command, u64)>) {
+        *self.shared.cut_after.lock() = done.map(|(command, count)| (command, count, CancellationToken::new()));
+    }
+
+    fn ledger(&self, export: &str) -> Arc<Ledger> {
+        Arc::clone(&self.shared.exports.lock()[export].ledger)
+    }
+
+    /// Bytes of the first `length` of an export that are durable of the content being written.
+    pub(crate) fn durable_bytes(&self, export: &str, length: u64) -> u64 {
+        self.ledger(export).durable_bytes(length)
+    }
+
+    /// Bytes of data that were written to an export of the content being written.
+    pub(crate) fn written_bytes(&self, export: &str) -> u64 {
+        self.ledger(export).written_bytes()
+    }
+
+    /// As after a loss of power.
+    pub(crate) fn lose_what_is_not_durable(&self) {
+        self.shared.exports.lock().values().for_each(|export| export.ledger.lose_what_is_loose());
+    }
+
+    /// Another run that has the export open for writing.
+    pub(crate) fn write_as_another_run(&self, export: &str) -> Writer {
+        self.ledger(export).writer("another").unwrap()
     }
 
     /// The agent's next control connection.
@@ -109,7 +141,7 @@ async fn serve(incoming: Incoming, shared: Arc<Shared>, controls: mpsc::Sender<C
             }
         }
         Incoming::Nbd(accepted) => {
-            let cut = shared.cut_after_writes.lock().as_ref().map(|(_, cut)| cut.clone()).unwrap_or_default();
+            let cut = shared.cut_after.lock().as_ref().map(|(_, _, cut)| cut.clone()).unwrap_or_default();
             let observer = Arc::new(Watch(Arc::clone(&shared)));
             let options = ServeOptions { observer, ..ServeOptions::default() };
             tokio::select! {
@@ -126,8 +158,17 @@ struct Exports(Arc<Shared>);
 impl ExportSource for Exports {
     async fn open(&self, name: &str) -> Result<OpenExport, OpenRefused> {
         let exports = self.0.exports.lock();
+        let (name, generation) = name.split_once('@').unwrap_or((name, ""));
         let export = exports.get(name).ok_or(OpenRefused::Unknown)?;
-        Ok(OpenExport::new(Arc::clone(&export.device)).described(&export.description))
+        let open = |device: Arc<dyn BlockDevice>| OpenExport::new(device).described(&export.description);
+        if generation.is_empty() {
+            return Ok(open(Arc::clone(&export.device)));
+        }
+        if let Some(generation) = generation.strip_suffix(".ledger") {
+            return Ok(open(Arc::new(export.ledger.bytes(generation))));
+        }
+        let busy = || OpenRefused::Busy { reason: "another run still writes".to_owned() };
+        export.ledger.writer(generation).ok_or_else(busy).map(|writer| open(Arc::new(writer)))
     }
 
     async fn list(&self) -> Vec<ExportListing> {
@@ -139,10 +180,9 @@ struct Watch(Arc<Shared>);
 
 impl ConnectionObserver for Watch {
     fn command_done(&self, record: &CommandRecord) {
-        if record.command != nbd::server::Command::Write {
-            return;
-        }
-        if let Some((left, cut)) = &mut *self.0.cut_after_writes.lock() {
+        if let Some((command, left, cut)) = &mut *self.0.cut_after.lock()
+            && *command == record.command
+        {
             *left = left.saturating_sub(1);
             if *left == 0 {
                 cut.cancel();

@@ -78,6 +78,7 @@ impl Site {
             listen: ([127, 0, 0, 1], 0).into(),
             file_roots: Vec::new(),
             nbd_commands: command(folder.path()).map(|command| ("serve".to_owned(), command)).into_iter().collect(),
+            resume_patience_minutes: vma::config::DEFAULT_RESUME_PATIENCE_MINUTES,
         };
         let shutdown = CancellationToken::new();
         let agent = tokio::spawn(vma::run(config.clone(), shutdown.clone()));
@@ -157,6 +158,44 @@ impl Site {
             }
         };
         soon("the phase of the run", watched).await
+    }
+
+    /// Waits until what is said of a run is as wanted.
+    pub(crate) async fn until_run(&self, job_id: &str, wanted: impl Fn(&RunView) -> bool) -> RunView {
+        let watched = async {
+            loop {
+                let run = self.client.run(job_id).await.unwrap();
+                if wanted(&run) {
+                    return run;
+                }
+                assert!(run.error.is_none(), "{run:?}");
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
+        };
+        soon("what is said of the run", watched).await
+    }
+
+    /// Starts a run and waits until it is interrupted.
+    pub(crate) async fn start_until_waiting(&self, request: &StartRun) -> RunView {
+        self.client.start_run(request).await.unwrap();
+        self.until_run(&request.job_id, |run| run.waiting_for_hub).await
+    }
+
+    /// Stops the agent and starts it again, as systemd does.
+    pub(crate) async fn restarted(mut self) -> Self {
+        self.shutdown.cancel();
+        soon("the end of the agent", self.agent).await.unwrap().unwrap();
+        self.shutdown = CancellationToken::new();
+        self.agent = tokio::spawn(vma::run(self.config.clone(), self.shutdown.clone()));
+        let control = soon("the control connection", self.hub.control()).await;
+        self.client = VmaClient::new(api::Client::new(Arc::new(control)));
+        self
+    }
+
+    /// With an agent that waits so long for the hub.
+    pub(crate) async fn with_patience(mut self, minutes: u32) -> Self {
+        self.config.resume_patience_minutes = minutes;
+        self.restarted().await
     }
 
     /// Waits until vCenter was asked `method` that often.

@@ -1,4 +1,5 @@
-//! Each process killed with -9 in the middle of a copy and started again: the replication completes by itself.
+//! Each process killed with -9 in the middle of a copy and started again: the replication completes by itself, in the
+//! vm_snapshot it had.
 
 use lab::world::Roles;
 use serde_json::Value;
@@ -31,7 +32,7 @@ async fn the_control_plane_killed_in_the_middle_takes_the_running_copy_up_again(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_agent_killed_in_the_middle_repeats_from_the_last_committed_change_ids() {
+async fn the_agent_killed_in_the_middle_goes_on_in_its_vm_snapshot() {
     let mut stage = Stage::ready(Roles::Together).await;
     let first = stage.replicated().await;
     let changed = stage.guest_writes(BLOCKS, 2).await;
@@ -44,12 +45,13 @@ async fn the_agent_killed_in_the_middle_repeats_from_the_last_committed_change_i
     stage.world.start_agent().await.unwrap();
 
     let after = stage.completed(&job_id).await;
-    assert_ne!(after["run"]["vm_snapshot"], dead, "the run is repeated with a vm_snapshot of its own");
-    repeated_from(&stage, &first, &after, changed).await;
+    assert_eq!(after["run"]["vm_snapshot"], dead, "one run, one vm_snapshot");
+    assert_eq!(after["run"]["started_at"], before["run"]["started_at"]);
+    begun_from(&stage, &first, &after, changed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_gateway_killed_in_the_middle_comes_back_and_the_copy_is_repeated() {
+async fn the_gateway_killed_in_the_middle_comes_back_and_the_copy_goes_on() {
     let mut stage = Stage::ready(Roles::Apart).await;
     stage.guest_writes(BLOCKS, 3).await;
     let (job_id, before) = stage.stuck_in_the_middle(READS).await;
@@ -59,24 +61,26 @@ async fn the_gateway_killed_in_the_middle_comes_back_and_the_copy_is_repeated() 
     stage.world.restart_role("gateway").await.unwrap();
 
     let after = stage.completed(&job_id).await;
-    assert_ne!(after["run"]["vm_snapshot"], before["run"]["vm_snapshot"]);
+    assert_eq!(after["run"]["vm_snapshot"], before["run"]["vm_snapshot"], "one run, one vm_snapshot");
+    assert!(after["run"]["resumed"].as_u64() >= Some(1), "{after:#}");
     assert_eq!(modes(&after), ["full", "full"], "nothing was committed before");
     only_job(&stage, &job_id).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_whole_hub_killed_in_the_middle_comes_back_and_the_copy_is_repeated() {
+async fn the_whole_hub_killed_in_the_middle_comes_back_and_the_copy_goes_on() {
     let mut stage = Stage::ready(Roles::Together).await;
     let first = stage.replicated().await;
     let changed = stage.guest_writes(BLOCKS, 4).await;
-    let (job_id, _) = stage.stuck_in_the_middle(READS).await;
+    let (job_id, before) = stage.stuck_in_the_middle(READS).await;
 
     stage.world.kill_role("hub").unwrap();
     stage.world.release_reads().await.unwrap();
     stage.world.restart_role("hub").await.unwrap();
 
     let after = stage.completed(&job_id).await;
-    repeated_from(&stage, &first, &after, changed).await;
+    assert_eq!(after["run"]["vm_snapshot"], before["run"]["vm_snapshot"], "one run, one vm_snapshot");
+    begun_from(&stage, &first, &after, changed).await;
 }
 
 /// References of the vm_snapshots the source has now.
@@ -84,11 +88,12 @@ async fn references(stage: &Stage) -> Vec<Value> {
     stage.vm_snapshots().await.into_iter().map(|vm_snapshot| vm_snapshot["moref"].clone()).collect()
 }
 
-/// It was an incremental from where the first replication had ended, and covered all that changed since.
-async fn repeated_from(stage: &Stage, first: &Value, after: &Value, changed: u64) {
+/// It was an incremental from where the first replication had ended, and covered all that changed since. So little is not
+/// durable before the end, so what was read before the kill is read again.
+async fn begun_from(stage: &Stage, first: &Value, after: &Value, changed: u64) {
     assert_eq!(modes(after), ["incremental", "incremental"]);
     assert!(sum(after, "bytes_read") >= changed, "{after:#}");
-    assert!(sum(after, "bytes_read") * 10 <= changed * 11, "{after:#}");
+    assert!(sum(after, "bytes_read") <= changed * 2, "{after:#}");
     let history = stage.command(&["vm", "show", super::stage::VM]).await["cbt_history"].as_array().unwrap().clone();
     for (before, now) in change_ids(first).iter().zip(change_ids(after)) {
         let row = history.iter().find(|row| row["change_id"] == now.as_str()).unwrap();

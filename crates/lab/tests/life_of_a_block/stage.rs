@@ -28,9 +28,13 @@ pub(crate) struct Stage {
 impl Stage {
     /// Simulators, hub and agent run; the VM is added and has never been replicated.
     pub(crate) async fn ready(roles: Roles) -> Self {
+        Self::with(WorldPlan::two_disks(VM, roles, SYSTEM_BYTES, DATA_BYTES)).await
+    }
+
+    /// The same in a world of one's own.
+    pub(crate) async fn with(plan: WorldPlan) -> Self {
         let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let dir = TempDir::with_prefix("life-of-a-block-").unwrap();
-        let plan = WorldPlan::two_disks(VM, roles, SYSTEM_BYTES, DATA_BYTES);
         let world = World::start(dir.path(), plan).await.unwrap();
         let mut stage = Self { world, dir: Some(dir) };
         stage.world.enrol_agent().await.unwrap();

@@ -48,6 +48,9 @@ pub(super) fn work(copy: &DiskCopy, feed: &Feed, lane: &mut Lane, stop: &AtomicB
         };
         let (sent, zero) = send(lane, chunk, &source, &zeroes, compared)?;
         copy.progress.add_done(chunk.length, sent, zero);
+        if let Some(digests) = copy.digests.as_ref().filter(|digests| digests.is_checkpoint_due()) {
+            digests.checkpoint(copy.progress.moved())?;
+        }
     }
     lane.settle().map_err(refused_earlier)
 }

@@ -93,7 +93,7 @@ impl Setup {
             target,
             plan: plan(self.mode, self.source.capacity_bytes(), self.extents.clone()),
             mode: self.mode,
-            digests: Some(DigestFile::create(&self.digest_path()).unwrap()),
+            digests: Some(Arc::new(DigestFile::create(&self.digest_path()).unwrap())),
             progress: Arc::clone(&self.progress),
         }
     }

@@ -1,8 +1,9 @@
 //! The sync itself: the agent is told to run, watched until everything is durable here, and let go after the commit.
 //!
-//! A run belongs to one vm_snapshot. When the agent no longer knows the run (it was killed), asking again starts it
-//! anew from the last committed change ids, which covers everything. Before anything begins, whatever an earlier run
-//! still has under way is cut off and awaited: two runs never write into one replica.
+//! A run belongs to one vm_snapshot. When the agent no longer knows the run (it was killed), it is asked again for the same:
+//! the agent goes on in the vm_snapshot if it is still there, and starts anew from the last committed change ids, which
+//! cover everything, if not. Before anything begins, whatever an earlier run still has under way is cut off and awaited:
+//! two runs never write into one replica.
 
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,9 @@ use crate::state::OmaState;
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How long an agent may be away (restart, lost link) before the step counts as failed for now.
 const AGENT_AWAY_LIMIT: Duration = Duration::from_secs(120);
+/// The same while a run goes on: what is copied is kept, so a restart of its machine is waited for, as long as the agent
+/// waits for the hub.
+const COPYING_AGENT_AWAY_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// How often it is looked whether an agent that is away may come back at all.
 const AGENT_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// NBD connections for each disk.
@@ -59,9 +63,9 @@ pub(super) async fn until_copied(state: &OmaState, context: &StepContext) -> Res
             () = context.cancellation().cancelled() => return Err(StepError::cancelled()),
             () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
-        run = match agent(state, &vm).await?.run(&params.job_id).await {
+        run = match copying_agent(state, context, &vm).await?.run(&params.job_id).await {
             Ok(run) => run,
-            // Killed and back: it forgot the run, so it begins again.
+            // Killed and back: it forgot the run, and goes on with it when asked again.
             Err(error) if error.kind() == FailureKind::NotFound => started(state, context, &params, &vm).await?,
             Err(ClientError::Transport(_)) => continue,
             Err(error) => return Err(failed(error)),
@@ -76,7 +80,7 @@ async fn started(
     params: &Params,
     vm: &VmContext,
 ) -> Result<RunView, StepError> {
-    let agent = agent(state, vm).await?;
+    let agent = copying_agent(state, context, vm).await?;
     match agent.run(&params.job_id).await {
         Ok(run) if !has_ended(run.phase) => return Ok(run),
         Err(error) if error.kind() != FailureKind::NotFound => return Err(failed(error)),
@@ -114,10 +118,22 @@ async fn distrust_reverted(
     Ok(())
 }
 
-/// The VM's agent, awaited while it is away; one that may not come back is not waited for.
+/// The agent of a run that goes on, until it is back or somebody cancels.
+async fn copying_agent(state: &OmaState, context: &StepContext, vm: &VmContext) -> Result<VmaClient, StepError> {
+    tokio::select! {
+        () = context.cancellation().cancelled() => Err(StepError::cancelled()),
+        agent = awaited_agent(state, vm, COPYING_AGENT_AWAY_LIMIT) => agent,
+    }
+}
+
 async fn agent(state: &OmaState, vm: &VmContext) -> Result<VmaClient, StepError> {
+    awaited_agent(state, vm, AGENT_AWAY_LIMIT).await
+}
+
+/// The VM's agent, awaited while it is away; one that may not come back is not waited for.
+async fn awaited_agent(state: &OmaState, vm: &VmContext, limit: Duration) -> Result<VmaClient, StepError> {
     let Some(id) = &vm.enrollment_id else { return agent_of(state, vm).map_err(failed) };
-    let given_up_at = Instant::now() + AGENT_AWAY_LIMIT;
+    let given_up_at = Instant::now() + limit;
     loop {
         match state.agents().client(id) {
             Ok(client) => return Ok(client),
@@ -198,7 +214,7 @@ async fn note(state: &OmaState, context: &StepContext, params: &Params, run: &Ru
     context.progress(fraction);
     let progress = Progress {
         progress_percent: fraction * 80.0,
-        current_operation: phase_text(run.phase).to_owned(),
+        current_operation: operation_text(run),
         phase: phase_text(run.phase).to_owned(),
         sync_type: None,
         bytes_transferred: sum(|disk| disk.bytes_sent),
@@ -222,6 +238,19 @@ async fn note(state: &OmaState, context: &StepContext, params: &Params, run: &Ru
 #[allow(clippy::cast_precision_loss, reason = "a share for people")]
 fn share(done: u64, total: u64) -> f64 {
     if total == 0 { 0.0 } else { (done as f64 / total as f64).min(1.0) }
+}
+
+/// What goes on, for people: an interruption is said while it lasts, and what it cost afterwards.
+fn operation_text(run: &RunView) -> String {
+    match run.phase {
+        RunPhase::Copying | RunPhase::Flushing if run.waiting_for_hub => {
+            "interrupted: the agent cannot reach the gateway yet".to_owned()
+        }
+        RunPhase::Copying if run.resumed > 0 => {
+            format!("copying, resumed after an interruption, {} MiB kept", run.bytes_kept >> 20)
+        }
+        phase => phase_text(phase).to_owned(),
+    }
 }
 
 fn phase_text(phase: RunPhase) -> &'static str {
@@ -285,5 +314,34 @@ async fn forgotten_or(
             Ok(())
         }
         Err(error) => Err(failed(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interruption_is_said_while_it_lasts_and_what_it_cost_afterwards() {
+        let mut run = RunView {
+            job_id: "job-1".to_owned(),
+            phase: RunPhase::Copying,
+            vm_snapshot: None,
+            quiesced: false,
+            disks: Vec::new(),
+            error: None,
+            resumed: 0,
+            bytes_kept: 0,
+            waiting_for_hub: false,
+            started_at: time::OffsetDateTime::UNIX_EPOCH,
+            ended_at: None,
+        };
+        assert_eq!(operation_text(&run), "copying");
+        run.waiting_for_hub = true;
+        assert!(operation_text(&run).starts_with("interrupted"));
+        (run.waiting_for_hub, run.resumed, run.bytes_kept) = (false, 1, 96 << 20);
+        assert_eq!(operation_text(&run), "copying, resumed after an interruption, 96 MiB kept");
+        run.phase = RunPhase::Flushing;
+        assert_eq!(operation_text(&run), "making it durable");
     }
 }

@@ -252,6 +252,7 @@ mod tests {
             speed_bps: 0,
             eta_seconds: None,
             durable: true,
+            bytes_kept: 0,
         }
     }
 

@@ -25,7 +25,10 @@ pub(super) async fn remove_our_vm_snapshots(
     Json(request): Json<VmRequest>,
 ) -> Result<Json<Vec<String>>, VmaError> {
     state.runs.refuse_if_busy(&moref)?;
-    let removing = async move { vcenter::remove_our_vm_snapshots(&request.vcenter, &moref).await };
+    let removing = async move {
+        let removed = vcenter::remove_our_vm_snapshots(&request.vcenter, &moref).await?;
+        state.runs.forget_cut_off(&moref).await.map(|()| removed)
+    };
     to_the_end("removing vm_snapshots", removing).await.map(Json)
 }
 

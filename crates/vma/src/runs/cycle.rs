@@ -1,86 +1,123 @@
-//! The cycle of one run: old vm_snapshots away, change tracking on, one new vm_snapshot, copy every disk, flush.
+//! The cycle of one run: old vm_snapshots away, change tracking on, one new vm_snapshot, copy every disk, flush. A run that
+//! was cut off goes on in the vm_snapshot it has.
 //!
 //! The order is the one VMware asks for: the change ids of a vm_snapshot are read from it, and the one before it is
 //! gone before it is taken; two of ours never exist at once. Nothing is written before every disk of the run is proven
 //! to be the one that is meant, on both sides.
-
-use std::sync::Arc;
 
 use api::vma::{RunDisk, RunPhase, Stretch, SyncMode};
 use futures::future::try_join_all;
 use model::Extent;
 use model::extent::total_bytes;
 use model::id::VM_SNAPSHOT_PREFIX;
+use mover::MoverError;
 use mover::change_source::{Decision, Known, Query, after_refusal, decide};
-use mover::digest_file::DigestFile;
 use mover::plan::plan;
 use mover::reader::Source;
-use mover::target::Target;
-use mover::{DiskCopy, MoverError};
-use nbd::Lane;
-use nbd::client::Wishes;
 use vsphere::{ChangesSince, MoRef, VimSession, VirtualDisk, VirtualMachine};
 
-use super::disk::DiskState;
+use super::delivery::Delivery;
+use super::record::{DecidedDisk, RunRecord};
+use super::resume::resumable;
 use super::run::Run;
 use super::session::RunSession;
 use super::source::open_source;
 use crate::error::VmaError;
 use crate::vcenter;
 
-/// Only the agent's user may look into a run's files.
-const FOLDER_MODE: u32 = 0o700;
-
 /// Copies every disk of the run; when this returns `Ok` all of them are durable on the hub.
 pub(super) async fn copy(run: &Run, slot: &mut Option<RunSession>) -> Result<(), VmaError> {
-    let request = run.request();
-    let session = slot.insert(RunSession::open(request).await?);
-    prepare(session, run).await?;
-    run.enter(RunPhase::Snapshotting);
-    let (vm_snapshot, quiesced) = session.take_vm_snapshot(request.quiesce).await?;
-    run.took_vm_snapshot(vm_snapshot.id(), quiesced);
+    let session = slot.insert(RunSession::open(run.request()).await?);
+    is_the_vm(session, run).await?;
+    run.forget_other_runs().await?;
+    let mut record = match resumable(session, run).await? {
+        Some(record) => record,
+        None => begin(session, run).await?,
+    };
+    let vm_snapshot = MoRef::vm_snapshot(record.vm_snapshot.as_str());
     let vim = session.vim();
     let vm = vim.virtual_machine(session.vm()).await.map_err(VmaError::vsphere("reading the VM"))?;
     let disks = vim.vm_snapshot_disks(&vm_snapshot).await.map_err(VmaError::vsphere("reading the vm_snapshot"))?;
-    let meant = all_matching(&disks, &request.disks)?;
-    let folder = run.folder();
-    let made = tokio::fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&folder).await;
-    made.map_err(|source| VmaError::StateFile { path: folder, source })?;
-    run.enter(RunPhase::Copying);
+    let meant = all_matching(&disks, &run.request().disks)?;
     let frozen = FrozenVm { session: vim, vm: &vm, vm_snapshot: &vm_snapshot };
-    let wanted = request.disks.iter().zip(run.disks());
-    let opened = wanted.zip(meant).map(|((wanted, state), disk)| open_copy(run, &frozen, disk, wanted, state));
-    let copies = try_join_all(opened).await?;
-    let cancel = run.cancellation();
-    let failed = |disk_id: &str| {
-        let disk_id = disk_id.to_owned();
-        move |source| VmaError::Copy { disk_id, source }
-    };
-    let transfers = copies.iter().zip(&request.disks);
-    try_join_all(transfers.map(async |(copy, disk)| copy.transfer(cancel).await.map_err(failed(&disk.disk_id))))
-        .await?;
-    still_frozen(session, &vm_snapshot).await?;
-    run.enter(RunPhase::Flushing);
-    for ((copy, disk), state) in copies.iter().zip(&request.disks).zip(run.disks()) {
-        copy.make_durable().await.map_err(failed(&disk.disk_id))?;
-        state.is_durable();
-    }
-    Ok(())
+    let wanted = run.request().disks.iter().zip(run.disks());
+    let decided = wanted.zip(&meant).map(async |((wanted, state), disk)| {
+        let (decision, extents) = changed(&frozen, disk, wanted).await;
+        tracing::info!(job_id = run.job_id(), disk_id = wanted.disk_id, reason = decision.reason, "copying");
+        let reason = format!("{}; read by {}", decision.reason, wanted.reader.kind());
+        let named = extents.as_ref().map_or(1, Vec::len);
+        state.chose(decision.mode, reason.clone(), disk.change_id.clone(), named);
+        (DecidedDisk { change_id: disk.change_id.clone(), mode: decision.mode, reason }, extents)
+    });
+    let (decided, extents): (Vec<_>, Vec<_>) = futures::future::join_all(decided).await.into_iter().unzip();
+    let modes: Vec<SyncMode> = decided.iter().map(|decided| decided.mode).collect();
+    record.decided(&run.request().disks, decided);
+    // From here on it can be gone on with: not a byte was written before.
+    run.write_down(&record).await?;
+    run.enter(RunPhase::Copying);
+    let disks = run.request().disks.iter().zip(run.disks()).zip(meant).zip(modes).zip(extents);
+    let opening = disks.map(|((((wanted, state), disk), mode), extents)| {
+        let (run, record, frozen) = (run, &record, &frozen);
+        async move {
+            let (source, extents) = readable(run, frozen, (disk, wanted), mode, extents).await?;
+            let mut plan = plan(mode, wanted.capacity_bytes, extents);
+            if let (SyncMode::Incremental, Some(Stretch { offset, length })) = (mode, wanted.scrub) {
+                plan = plan.with_scrub(Extent::new(offset, length), wanted.capacity_bytes);
+                state.scrubs(total_bytes(&plan.scrubbed));
+            }
+            let mut delivery = Delivery::new((run, wanted, &**state), &record.generation, source, (mode, plan));
+            delivery.open().await.map(|()| delivery)
+        }
+    });
+    let deliveries = try_join_all(opening).await?;
+    deliver(run, session, &vm_snapshot, deliveries).await
 }
 
-/// Proves that this is the VM that is meant, removes what earlier runs left on it, and makes change tracking effective.
-async fn prepare(session: &mut RunSession, run: &Run) -> Result<(), VmaError> {
-    let vm = session.vim().virtual_machine(session.vm()).await.map_err(VmaError::vsphere("reading the VM"))?;
-    if vm.instance_uuid != run.request().instance_uuid {
-        return Err(VmaError::OtherVm { moref: vm.moref.id().to_owned() });
+/// Sends and makes durable, as often as it is interrupted.
+async fn deliver(
+    run: &Run,
+    session: &RunSession,
+    vm_snapshot: &MoRef,
+    mut deliveries: Vec<Delivery<'_>>,
+) -> Result<(), VmaError> {
+    loop {
+        try_join_all(deliveries.iter_mut().map(Delivery::transfer)).await?;
+        still_frozen(session, vm_snapshot).await?;
+        run.enter(RunPhase::Flushing);
+        let mut all_durable = true;
+        for delivery in &mut deliveries {
+            all_durable &= delivery.make_durable().await?;
+        }
+        if all_durable {
+            return Ok(());
+        }
+        run.enter(RunPhase::Copying);
     }
-    all_matching(&vm.disks, &run.request().disks)?;
+}
+
+/// Takes the run's own vm_snapshot of a VM that nothing of ours is left on.
+async fn begin(session: &mut RunSession, run: &Run) -> Result<RunRecord, VmaError> {
+    let request = run.request();
+    run.clear_folder().await?;
     vcenter::sweep(session.vim(), session.vm(), |name| name.starts_with(VM_SNAPSHOT_PREFIX)).await?;
+    let vm = session.vim().virtual_machine(session.vm()).await.map_err(VmaError::vsphere("reading the VM"))?;
     if vm.change_tracking_supported && !vm.change_tracking_enabled {
         tracing::info!(vm = vm.name, "switching on change tracking");
         session.activate_change_tracking().await?;
     }
-    Ok(())
+    run.enter(RunPhase::Snapshotting);
+    let (vm_snapshot, quiesced) = session.take_vm_snapshot(request.quiesce).await?;
+    run.has_vm_snapshot(vm_snapshot.id(), quiesced);
+    Ok(RunRecord::begin(request, vm_snapshot.id(), quiesced, run.started_at()))
+}
+
+/// Proves that this is the VM that is meant, with the disks that are meant.
+async fn is_the_vm(session: &RunSession, run: &Run) -> Result<(), VmaError> {
+    let vm = session.vim().virtual_machine(session.vm()).await.map_err(VmaError::vsphere("reading the VM"))?;
+    if vm.instance_uuid != run.request().instance_uuid {
+        return Err(VmaError::OtherVm { moref: vm.moref.id().to_owned() });
+    }
+    all_matching(&vm.disks, &run.request().disks).map(drop)
 }
 
 /// Proves that the disks were frozen until the last byte was read: without its vm_snapshot the VM writes into the very
@@ -101,39 +138,25 @@ pub(super) struct FrozenVm<'a> {
     pub(super) vm_snapshot: &'a MoRef,
 }
 
-/// Opens both sides of a disk and decides what is copied.
-async fn open_copy(
+/// Opens the frozen disk; where its reader knows what is allocated and nobody said it, that is what is copied.
+async fn readable(
     run: &Run,
     frozen: &FrozenVm<'_>,
-    disk: &VirtualDisk,
-    wanted: &RunDisk,
-    state: &DiskState,
-) -> Result<Arc<DiskCopy>, VmaError> {
-    let failed = |source| VmaError::Copy { disk_id: wanted.disk_id.clone(), source };
-    let target = open_target(run, wanted).await?;
+    (disk, wanted): (&VirtualDisk, &RunDisk),
+    mode: SyncMode,
+    extents: Option<Vec<Extent>>,
+) -> Result<(Source, Option<Vec<Extent>>), VmaError> {
     let source = open_source(run, frozen, disk, wanted).await?;
     if source.capacity_bytes() < wanted.capacity_bytes {
-        let found_bytes = source.capacity_bytes();
-        return Err(failed(MoverError::SourceSize { capacity_bytes: wanted.capacity_bytes, found_bytes }));
+        let (capacity_bytes, found_bytes) = (wanted.capacity_bytes, source.capacity_bytes());
+        let source = MoverError::SourceSize { capacity_bytes, found_bytes };
+        return Err(VmaError::Copy { disk_id: wanted.disk_id.clone(), source });
     }
-    let (decision, extents) = changed(frozen, disk, wanted).await;
-    tracing::info!(job_id = run.job_id(), disk_id = wanted.disk_id, reason = decision.reason, "copying");
-    let reason = format!("{}; read by {}", decision.reason, wanted.reader.kind());
-    let named = extents.as_ref().map_or(1, Vec::len);
-    state.chose(decision.mode, reason, disk.change_id.clone(), named);
-    let path = run.digest_path(&wanted.disk_id);
-    let digests = DigestFile::create(&path).map_err(failed)?;
-    let (mode, progress) = (decision.mode, state.progress());
     let extents = match extents {
         None if mode == SyncMode::Full => allocated(&source, wanted).await?,
         known => known,
     };
-    let mut plan = plan(mode, wanted.capacity_bytes, extents);
-    if let (SyncMode::Incremental, Some(Stretch { offset, length })) = (mode, wanted.scrub) {
-        plan = plan.with_scrub(Extent::new(offset, length), wanted.capacity_bytes);
-        state.scrubs(total_bytes(&plan.scrubbed));
-    }
-    Ok(Arc::new(DiskCopy { source, target, plan, mode, digests: Some(digests), progress }))
+    Ok((source, extents))
 }
 
 /// Holes of a local source need not be read.
@@ -187,25 +210,4 @@ async fn changed(frozen: &FrozenVm<'_>, disk: &VirtualDisk, wanted: &RunDisk) ->
             (after_refusal(&decision), None)
         }
     }
-}
-
-/// Opens the connections to the export and proves that it was made for this disk.
-async fn open_target(run: &Run, wanted: &RunDisk) -> Result<Target, VmaError> {
-    let failed = |source| VmaError::Copy { disk_id: wanted.disk_id.clone(), source };
-    let open = async || {
-        let channel = Box::new(run.surroundings().dialer.dial_nbd().await?);
-        let lane = Lane::open(channel, &wanted.export_name, Wishes::default()).await;
-        lane.map_err(|source| failed(MoverError::OpenTarget { export: wanted.export_name.clone(), source }))
-    };
-    let first = open().await?;
-    let made_for = api::gateway::export_description(&wanted.disk_uuid);
-    if first.export().description.as_deref() != Some(made_for.as_str()) {
-        return Err(VmaError::OtherExport { export: wanted.export_name.clone(), disk_id: wanted.disk_id.clone() });
-    }
-    let connections = if first.can_multi_conn() { run.request().connections_per_disk } else { 1 };
-    let mut lanes = vec![first];
-    for _ in 1..connections {
-        lanes.push(open().await?);
-    }
-    Target::new(lanes, &wanted.export_name, wanted.capacity_bytes).map_err(failed)
 }

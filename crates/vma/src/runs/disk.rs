@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use api::vma::{RunDiskView, SyncMode};
 use model::ChangeId;
+use mover::MoverError;
+use mover::digest_file::DigestFile;
 use mover::progress::DiskProgress;
 use parking_lot::Mutex;
 
@@ -18,17 +20,29 @@ struct Chosen {
     durable: bool,
 }
 
+/// How often the copy was interrupted, and what that cost.
+#[derive(Debug, Clone, Copy, Default)]
+struct Interruptions {
+    was_open: bool,
+    waiting: bool,
+    resumed: u32,
+    bytes_kept: u64,
+}
+
 /// One disk of a run.
-#[derive(Debug)]
 pub(crate) struct DiskState {
     disk_id: String,
     chosen: Mutex<Chosen>,
+    interruptions: Mutex<Interruptions>,
+    /// Of the copy under way.
+    digests: Mutex<Option<Arc<DigestFile>>>,
     progress: Arc<DiskProgress>,
 }
 
 impl DiskState {
     pub(super) fn new(disk_id: String) -> Self {
-        Self { disk_id, chosen: Mutex::default(), progress: Arc::default() }
+        let (chosen, interruptions, digests) = Default::default();
+        Self { disk_id, chosen, interruptions, digests, progress: Arc::default() }
     }
 
     pub(super) fn progress(&self) -> Arc<DiskProgress> {
@@ -50,6 +64,38 @@ impl DiskState {
         self.chosen.lock().durable = true;
     }
 
+    /// The copy stands still until the hub is back.
+    pub(super) fn waits(&self) {
+        self.interruptions.lock().waiting = true;
+    }
+
+    /// The copy begins, or goes on with so much that is durable already.
+    pub(super) fn goes_on(&self, bytes_kept: u64) {
+        let mut interruptions = self.interruptions.lock();
+        interruptions.resumed += u32::from(interruptions.was_open);
+        *interruptions = Interruptions { was_open: true, waiting: false, bytes_kept, ..*interruptions };
+    }
+
+    /// The digests of the copy that begins are taken there.
+    pub(super) fn takes_digests(&self, digests: Option<Arc<DigestFile>>) {
+        *self.digests.lock() = digests;
+    }
+
+    /// What was digested so far outlasts the process. It waits for the disk the digests lie on.
+    pub(super) fn keep_digests(&self) -> Result<(), MoverError> {
+        let digests = self.digests.lock().clone();
+        digests.map_or(Ok(()), |digests| digests.finish(self.progress.moved()))
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        self.interruptions.lock().waiting
+    }
+
+    /// How often the copy went on in this process.
+    pub(super) fn resumed(&self) -> u32 {
+        self.interruptions.lock().resumed
+    }
+
     pub(super) fn view(&self) -> RunDiskView {
         let chosen = self.chosen.lock().clone();
         let progress = self.progress.view();
@@ -68,6 +114,7 @@ impl DiskState {
             speed_bps: progress.speed_bps,
             eta_seconds: progress.eta_seconds,
             durable: chosen.durable,
+            bytes_kept: self.interruptions.lock().bytes_kept,
         }
     }
 }

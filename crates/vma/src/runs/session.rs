@@ -78,6 +78,17 @@ impl RunSession {
         Ok((vm_snapshot, is_quiesced))
     }
 
+    /// Takes over the vm_snapshot an earlier process took for this run.
+    pub(super) fn adopt(&mut self, vm_snapshot: &str) {
+        self.vm_snapshot = Some(MoRef::vm_snapshot(vm_snapshot));
+        self.may_have_left_one = true;
+    }
+
+    /// Makes [`close`](Self::close) look for vm_snapshots of this run that are not noted.
+    pub(super) fn doubt(&mut self) {
+        self.may_have_left_one = true;
+    }
+
     async fn create_vm_snapshot(&mut self, quiesce: bool) -> Result<Option<MoRef>, VmaError> {
         let spec = VmSnapshotSpec {
             name: self.names[0].clone(),
@@ -115,6 +126,11 @@ impl RunSession {
             self.may_have_left_one = false;
         }
         Ok(())
+    }
+
+    /// Logs out and leaves the vm_snapshot for whoever goes on.
+    pub(super) async fn leave(self) {
+        vcenter::disconnect(&self.vim).await;
     }
 
     /// Waits for a change under way, removes the vm_snapshot with patience, and logs out.
