@@ -1,12 +1,14 @@
 //! The agent beside vCenter: it discovers, and it moves the disks of a vm_snapshot to the hub. It dials, nothing dials in.
 //!
-//! It decides nothing that outlasts a run and stores nothing but its own identity: plans, credentials and commits are
-//! the hub's. In reading order: `config`, `enrol` and `renewal` (how it belongs to a hub, over `hub`), `http` (what it
-//! answers), `vcenter` and `describe` (what there is), `power` (of the source), `runs` (how disks are moved).
+//! It decides nothing that outlasts a run and stores nothing but its own identity and what it added to its own VM: plans,
+//! credentials and commits are the hub's. In reading order: `config`, `enrol` and `renewal` (how it belongs to a hub,
+//! over `hub`), `http` (what it answers), `vcenter`, `describe` and `readers` (what there is), `power` (of the source), `runs` (how
+//! disks are moved), `hotadd` (disks added to this VM).
 
 pub mod config;
 pub mod enrol;
 pub mod error;
+pub mod hotadd;
 pub mod http;
 pub mod runs;
 pub mod vcenter;
@@ -14,6 +16,7 @@ pub mod vcenter;
 mod describe;
 mod hub;
 mod power;
+mod readers;
 mod renewal;
 
 use std::path::Path;
@@ -26,6 +29,7 @@ use tunnel::{AgentIdentity, AgentLink, Dialer, HubAddress};
 
 pub use config::VmaConfig;
 pub use error::VmaError;
+use hotadd::HotAdd;
 use runs::Runs;
 
 /// How long runs have to remove their vm_snapshots after a shutdown; what stays is removed by the VM's next run.
@@ -43,7 +47,8 @@ pub async fn run(config: VmaConfig, shutdown: CancellationToken) -> Result<(), V
     forget_files_of_earlier_runs(&config.runs_folder()).await?;
     // Whatever ends first ends the rest.
     let stop = shutdown.child_token();
-    let runs = Arc::new(Runs::new(config.clone(), Arc::clone(&dialer), stop.clone()));
+    let hotadd = HotAdd::open(config.hotadd.clone(), &config.state_dir)?;
+    let runs = Arc::new(Runs::new(config.clone(), Arc::clone(&dialer), hotadd, stop.clone()));
     let link = AgentLink::new(Arc::clone(&dialer), LinkTimings::default());
     let control = link.run(http::control(Arc::clone(&runs)), stop.clone());
     let renewal = renewal::keep_renewed(&config.state_dir, identity, &dialer, stop.clone());

@@ -12,7 +12,7 @@ use super::process::Process;
 use crate::guest::disk_image::{self, DiskLayout, DiskPlan};
 use crate::mariadb::MariaDbServer;
 use crate::ports::ReservedPort;
-use crate::vcenter::VmSpec;
+use crate::vcenter::{self, VmSpec};
 use crate::wire::Wire;
 
 /// The account at the simulated vCenter.
@@ -69,6 +69,8 @@ pub struct WorldPlan {
     pub programs: Option<PathBuf>,
     /// Further networks of the simulated CloudStack, in the form of its configuration file.
     pub more_networks: Vec<serde_json::Value>,
+    /// The VM of the simulated vCenter that the agent runs in; none: it runs elsewhere.
+    pub agent_vm: Option<String>,
 }
 
 impl WorldPlan {
@@ -88,6 +90,7 @@ impl WorldPlan {
             call_timeout_seconds: None,
             programs: None,
             more_networks: Vec::new(),
+            agent_vm: None,
         }
     }
 
@@ -281,7 +284,19 @@ impl Files {
             self.public.address(),
             self.agent.address()
         );
-        self.write("vma.toml", &agent)
+        let hotadd = plan.agent_vm.as_deref().map(|vm| self.hotadd(vm)).unwrap_or_default();
+        self.write("vma.toml", &(agent + &hotadd))
+    }
+
+    /// The agent as a guest of the simulated vCenter's VM.
+    fn hotadd(&self, vm: &str) -> String {
+        let (uuid, devices) = (vcenter::bios_uuid(vm), self.devices(vm));
+        format!("[hotadd]\nvm_uuid = \"{uuid}\"\ndevice_dir = \"{}\"\n", devices.display())
+    }
+
+    /// The folder of the devices a VM sees of other VMs' disks.
+    pub(super) fn devices(&self, vm: &str) -> PathBuf {
+        vcenter::device_dir(&self.dir.join("vcenter"), vm)
     }
 
     pub(super) fn start_lab(&self) -> Result<Process, WorldError> {

@@ -153,11 +153,11 @@ async fn start_request(
         vcenter: connection,
         quiesce: params.quiesce,
         connections_per_disk: CONNECTIONS_PER_DISK,
-        disks: disks.into_iter().map(|disk| run_disk(&plan, &rows, params, disk)).collect(),
+        disks: disks.into_iter().map(|disk| run_disk(&plan, &rows, disk)).collect(),
     })
 }
 
-fn run_disk(plan: &ReplicationPlan, rows: &[VmDisk], params: &Params, disk: ProvisionedDisk) -> RunDisk {
+fn run_disk(plan: &ReplicationPlan, rows: &[VmDisk], disk: ProvisionedDisk) -> RunDisk {
     let planned = plan.disks.iter().find(|planned| planned.disk_id == disk.disk_id);
     // What was planned from counts only while the disk's row still says so: it may have been distrusted since.
     let row = rows.iter().find(|row| row.disk_id == disk.disk_id);
@@ -171,7 +171,8 @@ fn run_disk(plan: &ReplicationPlan, rows: &[VmDisk], params: &Params, disk: Prov
         disk_id: disk.disk_id,
         disk_uuid: disk.disk_uuid,
         capacity_bytes: disk.capacity_bytes,
-        reader: params.reader.clone().unwrap_or(ReaderSpec::Folder),
+        reader: planned.and_then(|planned| planned.reader.clone()).unwrap_or(ReaderSpec::Folder),
+        reader_reason: planned.and_then(|planned| planned.reader_reason.clone()),
         change_source: if compares { ChangeSource::Compare } else { ChangeSource::Cbt },
     }
 }

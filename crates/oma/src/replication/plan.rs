@@ -2,9 +2,11 @@
 
 use api::Problem;
 use api::oma::replications::{PlannedDisk, ReplicationPlan, RequestedType};
-use api::vma::{FindingSeverity, SourceVm};
+use api::vma::{FindingSeverity, ReaderSpec, SourceVm};
 use model::status::{ContextStatus, ReplicationType};
 use model::{ChangeId, FailureKind};
+
+use super::reader::{Choice, choose};
 
 /// What is known of a disk.
 #[derive(Debug, Clone)]
@@ -51,9 +53,9 @@ pub struct Facts {
     pub seen: Option<SourceVm>,
 }
 
-/// Plans a replication; `blockers` holds every reason at once.
+/// Plans a replication; `blockers` holds every reason at once. `asked` is the reader somebody wants for all disks.
 #[must_use]
-pub fn plan(facts: &Facts, requested: RequestedType) -> ReplicationPlan {
+pub fn plan(facts: &Facts, requested: RequestedType, asked: Option<&ReaderSpec>) -> ReplicationPlan {
     let mut blockers = standing_blockers(facts);
     blockers.extend(disk_blockers(facts));
     blockers.extend(facts.seen.iter().flat_map(|seen| source_blockers(facts, seen)));
@@ -84,8 +86,36 @@ pub fn plan(facts: &Facts, requested: RequestedType) -> ReplicationPlan {
         }
         RequestedType::Auto | RequestedType::Compare => ReplicationType::Initial,
     };
-    let disks = facts.disks.iter().map(|disk| planned(disk, replication_type)).collect();
+    let mut disks: Vec<PlannedDisk> = facts.disks.iter().map(|disk| planned(disk, replication_type)).collect();
+    for disk in &mut disks {
+        match reader_of(&disk.disk_id, facts.seen.as_ref(), asked) {
+            Ok(Some(choice)) => (disk.reader, disk.reader_reason) = (Some(choice.reader), Some(choice.reason)),
+            Ok(None) => {}
+            Err(problem) => blockers.push(*problem),
+        }
+    }
     ReplicationPlan { replication_type, disks, blockers }
+}
+
+/// How a disk is read; nothing is chosen for one that was not looked at.
+fn reader_of(
+    disk_id: &str,
+    seen: Option<&SourceVm>,
+    asked: Option<&ReaderSpec>,
+) -> Result<Option<Choice>, Box<Problem>> {
+    if let Some(reader) = asked {
+        return Ok(Some(Choice { reader: reader.clone(), reason: "it was asked for".to_owned() }));
+    }
+    let Some((seen, disk)) =
+        seen.and_then(|seen| Some((seen, seen.disks.iter().find(|disk| disk.disk_id == disk_id)?)))
+    else {
+        return Ok(None);
+    };
+    let Some(readers) = &seen.readers else {
+        let reason = "the agent does not tell how it could read".to_owned();
+        return Ok(Some(Choice { reader: ReaderSpec::Folder, reason }));
+    };
+    choose(disk, readers).map(Some)
 }
 
 /// Whether its replica is equal to a committed point of the source.
@@ -134,6 +164,8 @@ fn planned(disk: &DiskFacts, replication_type: ReplicationType) -> PlannedDisk {
         volume_uuid: disk.volume_uuid.clone(),
         previous_change_id,
         reason,
+        reader: None,
+        reader_reason: None,
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use api::vma::{RunDisk, RunPhase, SyncMode};
+use api::vma::{ReaderSpec, RunDisk, RunPhase, SyncMode};
 use futures::future::try_join_all;
 use model::Extent;
 use model::id::VM_SNAPSHOT_PREFIX;
@@ -33,7 +33,7 @@ const FOLDER_MODE: u32 = 0o700;
 /// Copies every disk of the run; when this returns `Ok` all of them are durable on the hub.
 pub(super) async fn copy(run: &Run, slot: &mut Option<RunSession>) -> Result<(), VmaError> {
     let request = run.request();
-    let session = slot.insert(RunSession::open(request).await?);
+    let session = slot.insert(RunSession::open(request, &run.surroundings().hotadd).await?);
     prepare(session, run).await?;
     run.enter(RunPhase::Snapshotting);
     let (vm_snapshot, quiesced) = session.take_vm_snapshot(request.quiesce).await?;
@@ -64,6 +64,11 @@ pub(super) async fn copy(run: &Run, slot: &mut Option<RunSession>) -> Result<(),
         copy.make_durable().await.map_err(failed(&disk.disk_id))?;
         state.is_durable();
     }
+    drop(copies);
+    // What stays is removed before the vm_snapshot is.
+    if let Err(error) = session.remove_disks().await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "disks stay on the agent's VM for now");
+    }
     Ok(())
 }
 
@@ -74,11 +79,14 @@ async fn prepare(session: &mut RunSession, run: &Run) -> Result<(), VmaError> {
         return Err(VmaError::OtherVm { moref: vm.moref.id().to_owned() });
     }
     all_matching(&vm.disks, &run.request().disks)?;
+    run.surroundings().hotadd.sweep(session.vim(), session.vm()).await?;
     vcenter::sweep(session.vim(), session.vm(), |name| name.starts_with(VM_SNAPSHOT_PREFIX)).await?;
     if vm.change_tracking_supported && !vm.change_tracking_enabled {
         tracing::info!(vm = vm.name, "switching on change tracking");
         session.activate_change_tracking().await?;
     }
+    let is_added = |disk: &&RunDisk| disk.reader == ReaderSpec::Hotadd;
+    session.make_room(run.request().disks.iter().filter(is_added).count()).await;
     Ok(())
 }
 
@@ -117,7 +125,8 @@ async fn open_copy(
     }
     let (decision, extents) = changed(frozen, disk, wanted).await;
     tracing::info!(job_id = run.job_id(), disk_id = wanted.disk_id, reason = decision.reason, "copying");
-    let reason = format!("{}; read by {}", decision.reason, wanted.reader.kind());
+    let why = wanted.reader_reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    let reason = format!("{}; read by {}{why}", decision.reason, wanted.reader.kind());
     let named = extents.as_ref().map_or(1, Vec::len);
     state.chose(decision.mode, reason, disk.change_id.clone(), named);
     let path = run.digest_path(&wanted.disk_id);

@@ -62,7 +62,7 @@ impl Fetch {
         Self { session, route }
     }
 
-    /// Sends a request; a 401 is answered with new credentials, once. Only 200 and 206 come back as a response.
+    /// Sends a request; a 401 or 403 is answered with new credentials, once. Only 200 and 206 come back as a response.
     pub(super) async fn send(
         &self,
         method: Method,
@@ -92,7 +92,7 @@ impl Fetch {
         let url = path.url(wire.base(), Some(datacenter_path));
         let (cookie, generation) = self.session.credentials();
         let first = wire.send(GET, method.clone(), url.clone(), with_cookie(&headers, cookie), RANGE_TIMEOUT).await?;
-        if first.status().as_u16() != 401 || !self.session.renew(generation).await? {
+        if !matches!(first.status().as_u16(), 401 | 403) || !self.session.renew(generation).await? {
             return Ok(first);
         }
         let (cookie, _) = self.session.credentials();
