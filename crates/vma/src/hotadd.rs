@@ -15,7 +15,7 @@ use std::time::Duration;
 use mover::reader::Source;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use vsphere::reconfigure::{NONPERSISTENT, free_disk_slot};
-use vsphere::{AttachDisk, MoRef, VimSession, VirtualDisk, VirtualMachine, VsphereError};
+use vsphere::{AttachDisk, DiskSlot, MoRef, VimSession, VirtualDisk, VirtualMachine, VsphereError};
 
 pub use error::HotAddError;
 pub use record::Added;
@@ -113,9 +113,11 @@ impl HotAdd {
             vmdk_path: disk.vmdk_path.clone(),
             disk_uuid: disk.disk_uuid.clone(),
         };
+        // Before anything else: who stops the run from here on finds it, and waits for its turn.
+        self.records.add(added.clone())?;
         // Goes on when the run is stopped meanwhile, so that it is known whether the disk was added.
         let (own, vim, place, disk) = (Arc::clone(self), vim.clone(), of(source), disk.clone());
-        let attaching = tokio::spawn(async move { own.attach(&vim, &place, &disk, added).await });
+        let attaching = tokio::spawn(async move { own.attach(&vim, &place, &disk, &added).await });
         let capacity_bytes = attaching.await.map_err(|source| HotAddError::Interrupted { source })??;
         device.open(capacity_bytes).await
     }
@@ -125,18 +127,32 @@ impl HotAdd {
         vim: &VimSession,
         source: &Place,
         disk: &VirtualDisk,
-        added: Added,
+        added: &Added,
     ) -> Result<u64, HotAddError> {
         let _turn = self.turn.lock().await;
-        let own = self.own_vm(vim).await?;
-        source.suits(&own)?;
-        let slot = free_disk_slot(&own, self.config.controller.map(i32::from)).ok_or(HotAddError::NoSlot)?;
-        self.records.add(added)?;
+        if !self.records.has(added) {
+            return Err(HotAddError::Withdrawn);
+        }
+        let (own, slot) = match self.place(vim, source).await {
+            Ok(place) => place,
+            Err(error) => {
+                self.records.forget(added)?;
+                return Err(error);
+            }
+        };
         let wanted = AttachDisk { vmdk_path: disk.vmdk_path.clone(), capacity_bytes: disk.capacity_bytes, slot };
-        let attached = Change::Attach(&wanted).make(vim, &own.moref).await;
+        let attached = Change::Attach(&wanted).make(vim, &own).await;
         attached.map_err(|source| HotAddError::Attach { vmdk_path: disk.vmdk_path.clone(), source })?;
         tracing::info!(vmdk_path = disk.vmdk_path, ?slot, "added a frozen disk to this VM");
         Ok(disk.capacity_bytes)
+    }
+
+    /// The own VM, and where on it one more disk of `source` goes.
+    async fn place(&self, vim: &VimSession, source: &Place) -> Result<(MoRef, DiskSlot), HotAddError> {
+        let own = self.own_vm(vim).await?;
+        source.suits(&own)?;
+        let slot = free_disk_slot(&own, self.config.controller.map(i32::from)).ok_or(HotAddError::NoSlot)?;
+        Ok((own.moref, slot))
     }
 
     /// Removes the disks a run has added; without any, nobody is asked.
@@ -157,12 +173,19 @@ impl HotAdd {
     /// # Errors
     /// A disk of the VM `source` stays: the vm_snapshot it was added from must not be removed. Others only are told of.
     pub(crate) async fn sweep(&self, vim: &VimSession, source: &MoRef) -> Result<(), HotAddError> {
-        let (ours, others) =
-            self.records.left(&server_name(vim)).into_iter().partition(|left| left.source == source.id());
+        let left = self.records.left(&server_name(vim)).into_iter();
+        let (ours, others) = left.partition(|left| left.source == source.id());
         if let Err(error) = self.remove(vim, others).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "disks that were left on this VM stay for now");
         }
-        self.remove(vim, ours).await
+        match self.remove(vim, ours).await {
+            // The agent moved elsewhere: vCenter itself refuses to remove a vm_snapshot that is still read.
+            Err(error @ (HotAddError::Disabled | HotAddError::OwnVm { .. })) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "disks may be left on a VM this agent ran in");
+                Ok(())
+            }
+            removed => removed,
+        }
     }
 
     async fn remove(&self, vim: &VimSession, records: Vec<Added>) -> Result<(), HotAddError> {

@@ -27,7 +27,9 @@ async fn deltas_of_every_format_are_read_over_their_base() {
         let first = site.start_until(&request, RunPhase::Copied).await;
         site.assert_equal(&first, &devices);
         assert_eq!(first.disks[0].sync_mode, Some(SyncMode::Full), "{delta_format:?}");
-        assert_eq!(first.disks[0].bytes_total, SIZES[0], "{delta_format:?}: a flat base may hold data anywhere");
+        // A flat base may hold data anywhere; zeroes that a table names need not be read.
+        let zeroes = if delta_format == DeltaFormat::SeSparse { 1 << 20 } else { 0 };
+        assert_eq!(first.disks[0].bytes_total, SIZES[0] - zeroes, "{delta_format:?}");
         let asked = site.sim.calls()["/folder"];
         assert!(asked < 120, "{delta_format:?}: {asked} requests for 30 MiB");
         site.client.release_run("job-1").await.unwrap();

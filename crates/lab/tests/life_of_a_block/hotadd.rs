@@ -4,7 +4,7 @@ use lab::world::until;
 use serde_json::json;
 use std::time::Duration;
 
-use super::stage::{AGENT_VM, Stage, modes};
+use super::stage::{AGENT_VM, Stage, VM, modes};
 
 /// Files in the folder of the agent's devices.
 fn devices(stage: &Stage) -> Vec<String> {
@@ -17,9 +17,14 @@ fn devices(stage: &Stage) -> Vec<String> {
 async fn disks_are_added_to_the_agents_vm_read_and_removed_even_after_it_was_killed() {
     let mut stage = Stage::ready_with_agent_vm().await;
     stage.guest_writes(20, 1).await;
-    let job_id = stage.started_with(&["--reader", "hotadd"]).await;
+    let plan = stage.command(&["replicate", VM, "--dry-run"]).await;
+    assert_eq!(plan["disks"][0]["reader"]["kind"], "hotadd", "{plan:#}");
+    assert!(plan["disks"][1]["reader_reason"].as_str().unwrap().contains(AGENT_VM), "{plan:#}");
+    let job_id = stage.started().await;
     let first = stage.completed(&job_id).await;
     assert_eq!(modes(&first), ["full", "full"]);
+    let how = first["run"]["disks"][0]["reason"].as_str().unwrap();
+    assert!(how.contains("read by hotadd: the agent's VM agent01 is in the same datacenter"), "{how}");
     assert_eq!(devices(&stage), Vec::<String>::new());
 
     stage.guest_writes(20, 2).await;

@@ -27,6 +27,9 @@ pub enum HotAddError {
         #[source]
         source: VsphereError,
     },
+    /// The run was stopped before the disk's turn came.
+    #[error("the disk is not wanted any more")]
+    Withdrawn,
     /// The disk is one of the agent's own VM.
     #[error("the agent cannot add disks of its own VM to itself")]
     Itself,
@@ -126,6 +129,7 @@ impl HotAddError {
             Self::DiskUuid { .. } => FailureKind::Invalid,
             Self::Disabled
             | Self::OwnVm { .. }
+            | Self::Withdrawn
             | Self::Itself
             | Self::OtherDatacenter { .. }
             | Self::AlreadyHere { .. }
@@ -166,6 +170,7 @@ impl HotAddError {
             Self::OtherSize { .. } => "discover the VM again: the disk was resized or replaced",
             Self::Record { .. } => "check that the service's user may write the state folder, and its free space",
             Self::Vsphere { source, .. } => return source.remedy(),
+            Self::Withdrawn => return None,
             Self::Interrupted { .. } => "the log has the details; start it again",
         })
     }

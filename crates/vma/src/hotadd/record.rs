@@ -55,6 +55,11 @@ impl Records {
         self.change(|list| list.retain(|(other, _)| other != added))
     }
 
+    /// Whether it is still written down.
+    pub(super) fn has(&self, added: &Added) -> bool {
+        self.list.lock().iter().any(|(other, _)| other == added)
+    }
+
     pub(super) fn of_run(&self, job_id: &str) -> Vec<Added> {
         let list = self.list.lock();
         list.iter().filter(|(added, _)| added.job_id == job_id).map(|(added, _)| added.clone()).collect()

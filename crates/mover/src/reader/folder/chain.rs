@@ -79,15 +79,17 @@ impl ChainReader {
         Ok(Self { device: Arc::new(device), files, budget })
     }
 
-    async fn fulfil(&self, request: &Request, buffer: &mut [u8]) -> Result<(), VsphereError> {
-        let Some(file) = self.files.get(request.file) else { return Ok(()) };
+    async fn fulfil(&self, request: &Request, buffer: &mut [u8]) -> Result<(), MoverError> {
+        let unknown = || VmdkError::Unrecognised { file: self.device.file_name(request.file).to_owned() };
+        let file = self.files.get(request.file).ok_or_else(|| of_image(unknown()))?;
+        let failed = |source| MoverError::Datastore { source };
         let length = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         if let [part] = request.parts.as_slice() {
             let part_of = &mut buffer[length(part.at)..length(part.at + part.length)];
-            return self.budget.read(file, part.offset, part_of).await;
+            return self.budget.read(file, part.offset, part_of).await.map_err(failed);
         }
         let mut read = vec![0; length(request.range.length)];
-        self.budget.read(file, request.range.offset, &mut read).await?;
+        self.budget.read(file, request.range.offset, &mut read).await.map_err(failed)?;
         for part in &request.parts {
             let from = length(part.offset - request.range.offset);
             let wanted = &read[from..from + length(part.length)];
@@ -118,7 +120,7 @@ impl Reader for ChainReader {
         };
         buffer.fill(0);
         for request in &requests {
-            self.fulfil(request, &mut buffer).await.map_err(|source| MoverError::Datastore { source })?;
+            self.fulfil(request, &mut buffer).await?;
         }
         Ok(buffer)
     }
