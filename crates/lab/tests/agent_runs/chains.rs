@@ -21,10 +21,12 @@ async fn deltas_of_every_format_are_read_over_their_base() {
         site.guest().zero(2000, 20 << 20, 1 << 20).unwrap();
         let (request, devices) = site.first_run("job-1").await;
         // The session ends in the middle: the next read logs in again.
-        let ended =
-            FaultRule { method: "/folder".to_owned(), what: Effect::Status { status: 401 }, count: 1, skip: 14 };
-        site.sim.inject(ended);
-        let first = site.start_until(&request, RunPhase::Copied).await;
+        site.sim.inject(FaultRule { method: "/folder".to_owned(), what: Effect::Hold, count: 1, skip: 14 });
+        site.client.start_run(&request).await.unwrap();
+        site.until_called("/folder", 15).await;
+        assert_eq!(site.sim.expire_sessions(), 1);
+        site.sim.clear_injections();
+        let first = site.until("job-1", RunPhase::Copied).await;
         site.assert_equal(&first, &devices);
         assert_eq!(first.disks[0].sync_mode, Some(SyncMode::Full), "{delta_format:?}");
         // A flat base may hold data anywhere; zeroes that a table names need not be read.

@@ -247,14 +247,17 @@ impl ReadAt for Tables {
     }
 }
 
+/// A file's number, and that of a block of it.
+type BlockKey = (usize, u64);
+
 /// The blocks used last, the newest at the end.
 #[derive(Default)]
 struct Blocks {
-    kept: VecDeque<((usize, u64), Arc<Vec<u8>>)>,
+    kept: VecDeque<(BlockKey, Arc<Vec<u8>>)>,
 }
 
 impl Blocks {
-    fn get(&mut self, key: (usize, u64)) -> Option<Arc<Vec<u8>>> {
+    fn get(&mut self, key: BlockKey) -> Option<Arc<Vec<u8>>> {
         let at = self.kept.iter().position(|(kept, _)| *kept == key)?;
         let found = self.kept.remove(at)?;
         let block = Arc::clone(&found.1);
@@ -262,7 +265,7 @@ impl Blocks {
         Some(block)
     }
 
-    fn put(&mut self, key: (usize, u64), bytes: Vec<u8>) -> Arc<Vec<u8>> {
+    fn put(&mut self, key: BlockKey, bytes: Vec<u8>) -> Arc<Vec<u8>> {
         if self.kept.len() == MAX_BLOCKS {
             self.kept.pop_front();
         }
