@@ -118,9 +118,9 @@ async fn a_full_controller_gets_a_second_one_and_disks_of_others_stay() {
     })
     .await;
     site.write_everywhere(1);
-    let (own, vim) = (MoRef::vm(&site.sim.moref(AGENT_VM).unwrap()), session(&site).await);
+    let (own, vim) = (MoRef::vm(site.sim.moref(AGENT_VM).unwrap()), session(&site).await);
     let spec = VmSnapshotSpec { name: "of a backup".to_owned(), description: String::new(), quiesce: false };
-    vim.create_vm_snapshot(&MoRef::vm(&site.sim.moref("other").unwrap()), &spec).await.unwrap();
+    vim.create_vm_snapshot(&MoRef::vm(site.sim.moref("other").unwrap()), &spec).await.unwrap();
     let strange = AttachDisk {
         vmdk_path: "[datastore1] other/other.vmdk".to_owned(),
         capacity_bytes: 1 << 20,
