@@ -2,6 +2,8 @@
 
 mod power;
 
+use std::collections::BTreeMap;
+
 use model::status::{ChangeSource, Firmware, ReaderKind};
 use model::{ChangeId, Secret};
 use serde::{Deserialize, Serialize};
@@ -97,6 +99,28 @@ pub struct SourceVm {
     pub disks: Vec<SourceDisk>,
     /// What stands in the way of a replication, or is worth knowing.
     pub findings: Vec<PreflightFinding>,
+    /// How the agent could read its disks; told only when one VM is asked about.
+    #[serde(default)]
+    pub readers: Option<ReaderFacts>,
+}
+
+/// How an agent could read the disks of a VM.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ReaderFacts {
+    /// Names of the NBD commands its configuration knows.
+    pub nbd_commands: Vec<String>,
+    /// Name of the VM it runs in, when disks of this VM can be added to that one.
+    #[serde(default)]
+    pub own_vm: Option<String>,
+    /// Why no disk can be added, when none can.
+    #[serde(default)]
+    pub hotadd_refusal: Option<String>,
+    /// Names of the datastores the agent's own VM can take disks from.
+    #[serde(default)]
+    pub hotadd_datastores: Vec<String>,
+    /// Types (`VMFS`, `NFS`, `vsan`, `VVOL`, …) of the VM's datastores by name, as far as they are known.
+    #[serde(default)]
+    pub datastore_types: BTreeMap<String, String>,
 }
 
 /// A network card.
@@ -145,6 +169,9 @@ pub struct SourceDisk {
     pub sharing: String,
     /// Whether the VM boots from it, as far as can be told.
     pub is_boot_disk: bool,
+    /// Kind of its file: `FlatVer2`, `SeSparse`, `RawDiskMappingVer1`, …
+    #[serde(default)]
+    pub backing: String,
 }
 
 /// How much a finding matters.
@@ -178,7 +205,9 @@ pub struct PreflightFinding {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ReaderSpec {
-    /// HTTPS ranges of the frozen flat file.
+    /// The frozen disk is added to the agent's own VM and read as a block device.
+    Hotadd,
+    /// HTTPS ranges of the frozen disk's files.
     Folder,
     /// An NBD server that shows the frozen disk.
     Nbd {
@@ -204,6 +233,7 @@ impl ReaderSpec {
     #[must_use]
     pub fn kind(&self) -> ReaderKind {
         match self {
+            Self::Hotadd => ReaderKind::Hotadd,
             Self::Folder => ReaderKind::Folder,
             Self::Nbd { .. } | Self::NbdCommand { .. } => ReaderKind::Nbd,
             Self::File { .. } => ReaderKind::File,
@@ -228,6 +258,9 @@ pub struct RunDisk {
     pub previous_change_id: Option<ChangeId>,
     /// How to read it.
     pub reader: ReaderSpec,
+    /// Why like this, for people.
+    #[serde(default)]
+    pub reader_reason: Option<String>,
     /// Where the list of bytes comes from.
     pub change_source: ChangeSource,
     /// Read this stretch, too, where change tracking names nothing in it: an increment proves what is unchanged there.

@@ -26,6 +26,7 @@ pub struct FileDevice {
     size_bytes: u64,
     read_only: bool,
     is_block_device: bool,
+    is_read_once: bool,
     can_punch: AtomicBool,
     can_zero_range: AtomicBool,
     can_seek_data: AtomicBool,
@@ -70,10 +71,18 @@ impl FileDevice {
             size_bytes,
             read_only,
             is_block_device: kind.is_block_device(),
+            is_read_once: false,
             can_punch: AtomicBool::new(true),
             can_zero_range: AtomicBool::new(true),
             can_seek_data: AtomicBool::new(true),
         })
+    }
+
+    /// The same device, whose bytes are read once: they do not stay in the page cache, where they would push out what
+    /// others need.
+    #[must_use]
+    pub fn read_once(self) -> Self {
+        Self { is_read_once: true, ..self }
     }
 
     fn check_change(&self, extent: Extent) -> Result<(), BlockError> {
@@ -159,7 +168,14 @@ impl BlockDevice for FileDevice {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<(), BlockError> {
         let length = buf.len() as u64;
         check_range(offset, length, self.size_bytes)?;
-        self.file.read_exact_at(buf, offset).map_err(|source| BlockError::Read { offset, length, source })
+        self.file.read_exact_at(buf, offset).map_err(|source| BlockError::Read { offset, length, source })?;
+        if self.is_read_once
+            && let Some(pages) = Extent::new(offset, length).align_out(BLOCK_ALIGNMENT_BYTES, u64::MAX)
+        {
+            // Advice: where it is not taken, only memory is lost.
+            let _ = fadvise(&self.file, pages.offset, std::num::NonZeroU64::new(pages.length), Advice::DontNeed);
+        }
+        Ok(())
     }
 
     fn write_at(&self, data: &[u8], offset: u64) -> Result<(), BlockError> {

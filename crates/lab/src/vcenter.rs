@@ -5,12 +5,14 @@
 mod admin;
 mod block_set;
 mod change_tracking;
+mod delta_file;
 pub(crate) mod devices;
 pub(crate) mod disk;
 mod disk_chain;
 mod error;
 mod fault;
 mod folder;
+mod hot_add;
 mod http;
 mod injection;
 mod inventory;
@@ -33,7 +35,7 @@ mod xml;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -45,7 +47,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use block_set::Area;
+pub use delta_file::DeltaFormat;
 pub use error::VcenterError;
+pub use hot_add::device_dir;
 pub use injection::{Effect, FaultRule};
 pub use spec::{
     ControllerKind, DatastoreSpec, DiskSpec, Firmware, NetworkKind, NetworkSpec, NicKind, NicSpec, Tools,
@@ -182,6 +186,34 @@ impl VcenterSim {
     /// When there is no VM of that name.
     pub fn moref(&self, vm: &str) -> Result<String, VcenterError> {
         Ok(self.vm(vm)?.moref.id.clone())
+    }
+
+    /// BIOS uuid of a VM, as its guest's firmware tells it.
+    ///
+    /// # Errors
+    /// When there is no VM of that name.
+    pub fn bios_uuid(&self, vm: &str) -> Result<String, VcenterError> {
+        Ok(self.vm(vm)?.uuid.clone())
+    }
+
+    /// The folder of the devices a VM's guest sees of other VMs' disks that are attached to it.
+    #[must_use]
+    pub fn device_dir(&self, vm: &str) -> PathBuf {
+        hot_add::device_dir(&self.lab.config.state_dir, vm)
+    }
+
+    /// Datastore paths of the other VMs' disks that are attached to a VM.
+    ///
+    /// # Errors
+    /// When there is no VM of that name.
+    pub fn foreign_disks(&self, vm: &str) -> Result<Vec<String>, VcenterError> {
+        let vm = self.vm(vm)?;
+        let state = vm.state.lock();
+        let path = |disk: &devices::AttachedDisk| match &disk.file {
+            devices::DiskFile::Foreign { path, .. } => Some(path.clone()),
+            devices::DiskFile::Own(_) => None,
+        };
+        Ok(state.disks.iter().filter_map(path).collect())
     }
 
     /// Inventory path of a VM, for example `DC0/vm/prod/web01`.
@@ -353,6 +385,12 @@ fn set_power(lab: &Lab, vm: &Vm, on: bool) {
         tracing::debug!(vm = vm.spec.name, fault = %fault.type_name, "power was left alone");
     }
     lab.touch();
+}
+
+/// BIOS uuid of the VM with that name, in every laboratory.
+#[must_use]
+pub fn bios_uuid(vm: &str) -> String {
+    inventory_build::stable_uuid("bios", vm)
 }
 
 #[cfg(test)]

@@ -374,6 +374,12 @@ impl World {
         self.files.retained(vm_snapshot, disk_key)
     }
 
+    /// The folder of the devices a VM sees of other VMs' disks that are attached to it.
+    #[must_use]
+    pub fn devices(&self, vm: &str) -> PathBuf {
+        self.files.devices(vm)
+    }
+
     /// Ends every process in an orderly way.
     pub async fn stop(mut self) {
         if let Some(agent) = self.agent.as_mut() {

@@ -4,10 +4,14 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
+#[path = "agent_runs/chains.rs"]
+mod chains;
 #[path = "agent_runs/cycles.rs"]
 mod cycles;
 #[path = "agent_runs/endings.rs"]
 mod endings;
+#[path = "agent_runs/hotadd.rs"]
+mod hotadd;
 #[path = "agent_runs/hub.rs"]
 mod hub;
 #[path = "agent_runs/ledger.rs"]

@@ -7,6 +7,8 @@
 mod answers;
 #[path = "life_of_a_block/certificates.rs"]
 mod certificates;
+#[path = "life_of_a_block/hotadd.rs"]
+mod hotadd;
 #[path = "life_of_a_block/kills.rs"]
 mod kills;
 #[path = "life_of_a_block/points.rs"]

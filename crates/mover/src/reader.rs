@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use block::{BlockDevice, FileDevice, RegionState};
 use model::Extent;
 
-pub use folder::FolderReader;
+pub use folder::{ChainReader, FolderReader, ReadBudget};
 pub use nbd::{NbdReader, ServedDisk, fill};
 
 use crate::error::MoverError;
@@ -46,6 +46,15 @@ impl Source {
         Ok(Self::Local(Arc::new(device)))
     }
 
+    /// A disk that was added to this machine: a block device whose bytes are read once.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn device(path: &Path) -> Result<Self, MoverError> {
+        let device = FileDevice::open(path, true).map_err(|source| MoverError::OpenSource { source })?;
+        Ok(Self::Local(Arc::new(device.read_once())))
+    }
+
     /// A disk read by `reader`.
     #[must_use]
     pub fn remote(reader: impl Reader + 'static) -> Self {
@@ -67,16 +76,23 @@ impl Source {
     /// # Errors
     /// When the source cannot be asked.
     pub fn allocated(&self, capacity_bytes: u64) -> Result<Option<Vec<Extent>>, MoverError> {
-        let Self::Local(device) = self else { return Ok(None) };
-        let mut allocated: Vec<Extent> = Vec::new();
-        let mut offset = 0;
-        while let Some(stretch) = Extent::new(offset, MAP_BYTES).clamp_to(capacity_bytes) {
-            let regions = device.map(stretch).map_err(|source| MoverError::ReadSource { source })?;
-            allocated.extend(regions.iter().filter(|r| r.state == RegionState::Data).map(|region| region.extent));
-            offset = stretch.end();
+        match self {
+            Self::Local(device) => allocated_of(&**device, capacity_bytes).map(Some),
+            Self::Remote(reader) => reader.allocated(capacity_bytes),
         }
-        Ok(Some(allocated))
     }
+}
+
+/// Where the first `capacity_bytes` of a device may hold something else than zeroes.
+fn allocated_of(device: &dyn BlockDevice, capacity_bytes: u64) -> Result<Vec<Extent>, MoverError> {
+    let mut allocated: Vec<Extent> = Vec::new();
+    let mut offset = 0;
+    while let Some(stretch) = Extent::new(offset, MAP_BYTES).clamp_to(capacity_bytes) {
+        let regions = device.map(stretch).map_err(|source| MoverError::ReadSource { source })?;
+        allocated.extend(regions.iter().filter(|r| r.state == RegionState::Data).map(|region| region.extent));
+        offset = stretch.end();
+    }
+    Ok(allocated)
 }
 
 /// Whether a file is a VMDK with its descriptor, or an archive; a flat extent is the disk's bytes and nothing else.
@@ -102,6 +118,15 @@ pub trait Reader: Send + Sync {
     /// # Errors
     /// When the source cannot be read.
     async fn read_into(&self, offset: u64, buffer: Vec<u8>) -> Result<Vec<u8>, MoverError>;
+
+    /// Where the first `capacity_bytes` may hold something else than zeroes, if that is known. It may block.
+    ///
+    /// # Errors
+    /// When the source cannot be asked.
+    fn allocated(&self, capacity_bytes: u64) -> Result<Option<Vec<Extent>>, MoverError> {
+        let _ = capacity_bytes;
+        Ok(None)
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod finish;
 pub mod plan;
 mod proof;
 mod provision;
+pub mod reader;
 mod saga;
 mod scrub;
 mod view;
@@ -40,7 +41,7 @@ pub struct Params {
     pub requested: RequestedType,
     /// Whether to quiesce.
     pub quiesce: bool,
-    /// How the agent reads the disks.
+    /// How the agent reads all disks, when somebody asked for it.
     #[serde(default)]
     pub reader: Option<ReaderSpec>,
     /// How much is read beside what change tracking names.
@@ -82,7 +83,7 @@ impl Wanted {
 /// There is no such VM, or the database fails.
 pub async fn dry_run(state: &OmaState, request: &StartReplication) -> Result<ReplicationPlan, OmaError> {
     let facts = facts::gather(state, &request.vm_context_id, &[], facts::AskSource::IfPossible).await?;
-    Ok(plan::plan(&facts, &Wanted::of(request)))
+    Ok(plan::plan(&facts, &Wanted::of(request), request.reader.as_ref()))
 }
 
 /// Starts a replication.
@@ -137,7 +138,7 @@ async fn start_as(
 ) -> Result<Accepted, OmaError> {
     let own_job = child.map(|child| child.failover_id);
     let facts = facts::gather(state, &request.vm_context_id, own_job.as_slice(), facts::AskSource::No).await?;
-    let plan = plan::plan(&facts, &Wanted::of(request));
+    let plan = plan::plan(&facts, &Wanted::of(request), request.reader.as_ref());
     if let Some(problem) = merged(&facts.vm_name, plan.blockers) {
         return Err(problem.into());
     }

@@ -1,5 +1,7 @@
 //! The agent's configuration: one TOML file, read once.
 
+mod nbd_command;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,6 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use nbd_command::NbdCommand;
 /// Longer than a restart of either machine takes; a vm_snapshot grows while it is kept.
 pub const DEFAULT_RESUME_PATIENCE_MINUTES: u32 = 30;
 
@@ -25,6 +28,12 @@ pub struct VmaConfig {
     /// Folders under which the hub may have disks read as plain files, or from NBD servers on Unix sockets.
     #[serde(default)]
     pub file_roots: Vec<PathBuf>,
+    /// Disks read over HTTPS from their datastores.
+    #[serde(default)]
+    pub folder: FolderConfig,
+    /// Disks added to the agent's own VM.
+    #[serde(default)]
+    pub hotadd: HotAddConfig,
     /// Commands that serve a frozen disk as NBD, by name: the hub can choose one, never write one.
     #[serde(default)]
     pub nbd_commands: BTreeMap<String, NbdCommand>,
@@ -33,18 +42,41 @@ pub struct VmaConfig {
     pub resume_patience_minutes: u32,
 }
 
-/// A command that serves one frozen disk as NBD on the Unix socket `{socket}`.
-///
-/// Its arguments may hold `{socket}`, `{server}`, `{username}`, `{password_file}`, `{thumbprint}`, `{moref}`,
-/// `{vm_snapshot}` and `{vmdk_path}`. The password is only ever given as a file.
+/// How disks are read over HTTPS from their datastores.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FolderConfig {
+    /// Straight from the ESXi host, with tickets vCenter issues, instead of through vCenter. The agent must reach the
+    /// hosts' port 443 under the names vCenter has for them.
+    pub host_direct: bool,
+}
+
+/// How disks are added to the VM this agent runs in.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NbdCommand {
-    /// The program.
-    pub program: String,
-    /// Its arguments.
-    #[serde(default)]
-    pub arguments: Vec<String>,
+#[serde(default, deny_unknown_fields)]
+pub struct HotAddConfig {
+    /// Whether it is done at all.
+    pub enabled: bool,
+    /// BIOS uuid of this VM as vCenter shows it (`config.uuid`); by default it is asked of the firmware.
+    pub vm_uuid: Option<String>,
+    /// Bus number of the SCSI controller to use, 0 to 3; by default the first with a free place.
+    pub controller: Option<u8>,
+    /// The folder that names block devices by their disks' uuids.
+    pub device_dir: PathBuf,
+    /// Disks of all runs together that are added at once. A VM with more disks waits until it is alone.
+    pub max_disks: u32,
+}
+
+impl Default for HotAddConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            vm_uuid: None,
+            controller: None,
+            device_dir: PathBuf::from("/dev/disk/by-id"),
+            max_disks: 4,
+        }
+    }
 }
 
 impl VmaConfig {

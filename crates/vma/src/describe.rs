@@ -31,6 +31,7 @@ pub fn source_vm(mut vm: VirtualMachine) -> SourceVm {
         networks: vm.nics.into_iter().map(nic).collect(),
         disks: vm.disks.into_iter().map(disk).collect(),
         findings,
+        readers: None,
     }
 }
 
@@ -74,5 +75,6 @@ fn disk(disk: VirtualDisk) -> SourceDisk {
         disk_mode: disk.disk_mode,
         sharing: disk.sharing,
         is_boot_disk: disk.is_boot_disk,
+        backing: disk.backing,
     }
 }

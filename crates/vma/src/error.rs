@@ -9,6 +9,8 @@ use mover::MoverError;
 use tunnel::TunnelError;
 use vsphere::VsphereError;
 
+use crate::hotadd::HotAddError;
+
 /// An error of the agent.
 #[derive(Debug, thiserror::Error)]
 pub enum VmaError {
@@ -21,6 +23,9 @@ pub enum VmaError {
         #[source]
         source: VsphereError,
     },
+    /// A disk could not be added to the agent's own VM, or not be removed from it.
+    #[error(transparent)]
+    HotAdd(#[from] HotAddError),
     /// A part of the agent ended without a result.
     #[error("{doing} ended unexpectedly")]
     Interrupted {
@@ -153,6 +158,7 @@ impl VmaError {
         match self {
             Self::Vsphere { source, .. } => source.kind(),
             Self::Copy { source, .. } => source.kind(),
+            Self::HotAdd(source) => source.kind(),
             Self::Tunnel(source) => source.kind(),
             Self::Hub(source) => source.kind(),
             Self::PairingCode(_) | Self::Invalid { .. } => FailureKind::Invalid,
@@ -181,6 +187,7 @@ impl VmaError {
         match self {
             Self::Vsphere { source, .. } => source.remedy(),
             Self::Copy { source, .. } => source.remedy(),
+            Self::HotAdd(source) => source.remedy(),
             Self::Tunnel(source) => source.remedy(),
             Self::Hub(ClientError::Problem(problem)) => problem.remedy.as_deref(),
             Self::PairingCode(source) => Some(source.remedy()),

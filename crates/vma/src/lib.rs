@@ -7,6 +7,7 @@
 pub mod config;
 pub mod enrol;
 pub mod error;
+pub mod hotadd;
 pub mod http;
 pub mod runs;
 pub mod vcenter;
@@ -14,6 +15,7 @@ pub mod vcenter;
 mod describe;
 mod hub;
 mod power;
+mod readers;
 mod renewal;
 
 use std::path::Path;
@@ -26,6 +28,7 @@ use tunnel::{AgentIdentity, AgentLink, Dialer, HubAddress};
 
 pub use config::VmaConfig;
 pub use error::VmaError;
+use hotadd::HotAdd;
 use runs::Runs;
 
 /// How long runs have to end after a shutdown. A vm_snapshot that was just being taken is removed, by the VM's next run if
@@ -45,7 +48,8 @@ pub async fn run(config: VmaConfig, shutdown: CancellationToken) -> Result<(), V
     tidy_up_earlier_runs(&config.runs_folder()).await?;
     // Whatever ends first ends the rest.
     let stop = shutdown.child_token();
-    let runs = Arc::new(Runs::new(config.clone(), Arc::clone(&dialer), stop.clone()));
+    let hotadd = HotAdd::open(config.hotadd.clone(), &config.state_dir)?;
+    let runs = Arc::new(Runs::new(config.clone(), Arc::clone(&dialer), hotadd, stop.clone()));
     let link = AgentLink::new(Arc::clone(&dialer), LinkTimings::default());
     let control = link.run(http::control(Arc::clone(&runs)), stop.clone());
     let renewal = renewal::keep_renewed(&config.state_dir, identity, &dialer, stop.clone());

@@ -7,6 +7,7 @@ mod disk;
 pub(crate) mod leftovers;
 mod record;
 mod resume;
+mod folder;
 mod run;
 mod session;
 mod source;
@@ -24,6 +25,7 @@ use tunnel::Dialer;
 
 use crate::config::VmaConfig;
 use crate::error::VmaError;
+use crate::hotadd::HotAdd;
 use run::Run;
 
 /// Ended runs kept for whoever asks.
@@ -39,6 +41,8 @@ const MAX_CONNECTIONS_PER_DISK: u32 = 8;
 pub(crate) struct Surroundings {
     pub(crate) config: VmaConfig,
     pub(crate) dialer: Arc<Dialer>,
+    pub(crate) hotadd: Arc<HotAdd>,
+    pub(crate) budgets: folder::Budgets,
 }
 
 /// All runs of this process.
@@ -52,8 +56,9 @@ pub struct Runs {
 impl Runs {
     /// No runs yet; those that are under way at shutdown are left where they are, to be gone on with.
     #[must_use]
-    pub fn new(config: VmaConfig, dialer: Arc<Dialer>, shutdown: CancellationToken) -> Self {
-        let surroundings = Arc::new(Surroundings { config, dialer });
+    pub fn new(config: VmaConfig, dialer: Arc<Dialer>, hotadd: HotAdd, shutdown: CancellationToken) -> Self {
+        let surroundings =
+            Arc::new(Surroundings { config, dialer, hotadd: Arc::new(hotadd), budgets: folder::Budgets::default() });
         Self { surroundings, known: Mutex::default(), tasks: TaskTracker::new(), shutdown }
     }
 
@@ -99,6 +104,11 @@ impl Runs {
     #[must_use]
     pub fn active(&self) -> usize {
         self.known.lock().values().filter(|run| !run.has_ended()).count()
+    }
+
+    /// The disks added to this VM.
+    pub(crate) fn hotadd(&self) -> &Arc<HotAdd> {
+        &self.surroundings.hotadd
     }
 
     /// Names of the NBD commands the configuration knows.

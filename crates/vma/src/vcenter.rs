@@ -6,6 +6,9 @@ use vsphere::{ConnectionSpec, MoRef, Trust, VimSession};
 
 use crate::describe::source_vm;
 use crate::error::VmaError;
+use crate::hotadd::HotAdd;
+use crate::readers;
+use crate::runs::Runs;
 
 /// Opens a session.
 ///
@@ -49,24 +52,38 @@ pub async fn inventory(connection: &VcenterConnection, filter: Option<&str>) -> 
     Ok(Inventory { vcenter_name: about.full_name.clone(), api_version: about.api_version.clone(), vms })
 }
 
-/// One VM, fresh.
+/// One VM, fresh, with how its disks could be read.
 ///
 /// # Errors
 /// As [`connect`], or there is no such VM.
-pub async fn vm(connection: &VcenterConnection, moref: &str) -> Result<SourceVm, VmaError> {
+pub async fn vm(connection: &VcenterConnection, moref: &str, runs: &Runs) -> Result<SourceVm, VmaError> {
     let session = connect(connection).await?;
-    let vm = session.virtual_machine(&MoRef::vm(moref)).await.map_err(VmaError::vsphere("reading the VM"));
+    let reading = async {
+        let vm = session.virtual_machine(&MoRef::vm(moref)).await.map_err(VmaError::vsphere("reading the VM"))?;
+        let readers = readers::facts(&session, &vm, runs.hotadd(), runs.nbd_commands()).await;
+        Ok(SourceVm { readers: Some(readers), ..source_vm(vm) })
+    };
+    let vm = reading.await;
     disconnect(&session).await;
-    Ok(source_vm(vm?))
+    vm
 }
 
-/// Removes every vm_snapshot of ours on a VM and says which.
+/// Removes every vm_snapshot of ours on a VM and says which; before that, disks that were left added from them.
 ///
 /// # Errors
 /// As [`connect`], or one cannot be removed.
-pub async fn remove_our_vm_snapshots(connection: &VcenterConnection, moref: &str) -> Result<Vec<String>, VmaError> {
+pub async fn remove_our_vm_snapshots(
+    connection: &VcenterConnection,
+    moref: &str,
+    hotadd: &HotAdd,
+) -> Result<Vec<String>, VmaError> {
     let session = connect(connection).await?;
-    let removed = sweep(&session, &MoRef::vm(moref), |name| name.starts_with(VM_SNAPSHOT_PREFIX)).await;
+    let vm = MoRef::vm(moref);
+    let removing = async {
+        hotadd.sweep(&session, &vm).await?;
+        sweep(&session, &vm, |name| name.starts_with(VM_SNAPSHOT_PREFIX)).await
+    };
+    let removed = removing.await;
     disconnect(&session).await;
     removed
 }

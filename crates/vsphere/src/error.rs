@@ -288,9 +288,7 @@ impl VsphereError {
             Self::FileLocked { .. } => {
                 "read the base link under a vm_snapshot, or power the VM off; do not mix readers on one disk"
             }
-            Self::UnsupportedDisk { .. } => {
-                "remove older vm_snapshots of the VM, or choose the nbd reader for this disk"
-            }
+            Self::UnsupportedDisk { .. } => "choose the hotadd or an nbd reader for this disk",
             Self::FileSize { .. } => "discover the VM again: the disk was resized or replaced",
             Self::Refused { source, .. } | Self::TaskFailed { source, .. } => return source.remedy(),
             _ => return None,

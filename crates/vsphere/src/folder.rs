@@ -1,11 +1,13 @@
 //! Disk contents over HTTPS: ranges of `-flat.vmdk` files from `/folder`, through the server or straight from a host.
 //!
-//! Only plain base links are read: the frozen link under a vm_snapshot, or any link of a VM that is off. No sparse
-//! format, no vSAN, no vVol, and no retry beyond one renewal of the session or ticket.
+//! Bytes of files and of plain disks; what is in a sparse file is for others to understand. No vSAN, no vVol, and no retry
+//! beyond one renewal of the session or ticket.
 
 mod descriptor;
 mod fetch;
 mod path;
+
+use std::sync::Arc;
 
 use reqwest::{Method, Response, StatusCode};
 
@@ -48,22 +50,53 @@ pub struct FolderDisk {
     pub access: FolderAccess,
 }
 
-/// An open disk. Reads may run in parallel.
+/// The datastores of one datacenter, as far as they have files. Clones share it.
+#[derive(Clone)]
+pub struct FolderStore {
+    fetch: Arc<Fetch>,
+}
+
+/// An open file, or the part of one that is a disk. Reads may run in parallel.
 pub struct FolderFile {
-    fetch: Fetch,
+    fetch: Arc<Fetch>,
     path: DatastorePath,
     data_offset: u64,
     size_bytes: u64,
 }
 
+impl FolderStore {
+    /// The text of a descriptor: the first 64 KiB of the file at most.
+    ///
+    /// # Errors
+    /// `FileNotFound` and `FileLocked` tell why it cannot be read.
+    pub async fn descriptor(&self, path: &DatastorePath) -> Result<Vec<u8>, VsphereError> {
+        read_descriptor(&self.fetch, path).await
+    }
+
+    /// Opens a file, all of it.
+    ///
+    /// # Errors
+    /// As [`Self::descriptor`].
+    pub async fn file(&self, path: DatastorePath) -> Result<FolderFile, VsphereError> {
+        let size_bytes = file_length(&self.fetch, &path).await?;
+        Ok(FolderFile { fetch: Arc::clone(&self.fetch), path, data_offset: 0, size_bytes })
+    }
+}
+
 impl VimSession {
+    /// The datastores of the datacenter [`crate::VirtualMachine::datacenter_path`].
+    #[must_use]
+    pub fn folder_store(&self, datacenter_path: &str, access: &FolderAccess) -> FolderStore {
+        FolderStore { fetch: Arc::new(Fetch::new(self.clone(), datacenter_path, access)) }
+    }
+
     /// Opens a disk: reads its descriptor and checks that its data file is all of the disk.
     ///
     /// # Errors
     /// `FileNotFound`, `FileLocked`, `UnsupportedDisk` and `FileSize` tell why a disk cannot be read this way.
     pub async fn open_folder_disk(&self, disk: &FolderDisk) -> Result<FolderFile, VsphereError> {
         let descriptor_path: DatastorePath = disk.vmdk_path.parse()?;
-        let fetch = Fetch::new(self.clone(), &disk.datacenter_path, &disk.access);
+        let fetch = Arc::new(Fetch::new(self.clone(), &disk.datacenter_path, &disk.access));
         let unsupported = |reason: String| VsphereError::UnsupportedDisk { path: descriptor_path.to_string(), reason };
         let text = read_descriptor(&fetch, &descriptor_path).await?;
         let extent = Descriptor::parse(&text).and_then(|descriptor| descriptor.plain_extent()).map_err(unsupported)?;
@@ -84,7 +117,7 @@ impl VimSession {
 }
 
 impl FolderFile {
-    /// Size of the disk in bytes.
+    /// Size of the disk, or of the file, in bytes.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
@@ -96,7 +129,7 @@ impl FolderFile {
         &self.path
     }
 
-    /// Fills `buffer` with the bytes of the disk from `offset`.
+    /// Fills `buffer` with its bytes from `offset`.
     ///
     /// # Errors
     /// When the range is not within the disk, or the server answers with anything but exactly that range; nothing of

@@ -16,7 +16,7 @@ use crate::moref::MoRef;
 
 pub(crate) use devices::read_disks;
 pub(crate) use machine::{power_state, snapshot_tree};
-pub(crate) use names::escaped_name;
+pub(crate) use names::{escaped_name, plain_name};
 
 /// Power state of a VM (vim25 `VirtualMachinePowerState`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,6 +16,7 @@ mod properties;
 mod session;
 
 pub mod cbt;
+pub mod datastores;
 pub mod folder;
 pub mod inventory;
 pub mod power;
@@ -25,14 +26,16 @@ pub mod snapshot;
 pub mod task;
 
 pub use cbt::ChangesSince;
+pub use datastores::Datastore;
 pub use error::VsphereError;
 pub use fault::Fault;
-pub use folder::{DatastorePath, FolderAccess, FolderDisk, FolderFile};
+pub use folder::{DatastorePath, FolderAccess, FolderDisk, FolderFile, FolderStore};
 pub use inventory::{
     Controller, HostRef, Nic, PowerState, ProvisioningType, RdmMode, Tools, VirtualDisk, VirtualMachine, VmSnapshot,
 };
 pub use moref::MoRef;
 pub use preflight::{Finding, Severity};
+pub use reconfigure::{AttachDisk, DiskSlot};
 pub use session::{About, ConnectionSpec, KEEP_ALIVE_INTERVAL, VimSession};
 pub use snapshot::VmSnapshotSpec;
 pub use task::{Task, TaskOutcome};

@@ -102,7 +102,7 @@ fn state_of_vm(vm: &VirtualMachine, list: &mut Vec<Finding>) {
     if !vm.vm_snapshots.is_empty() {
         let names: Vec<&str> = vm.vm_snapshots.iter().map(|vm_snapshot| vm_snapshot.name.as_str()).collect();
         let message = format!("the VM has vm_snapshots: {}", names.join(", "));
-        let remedy = "remove them: with them the first copy reads everything, and the folder reader cannot be used";
+        let remedy = "remove them: with them the first copy reads everything, and slower";
         list.push(about(Warning, "vm_snapshots_exist", message, remedy));
     }
 }

@@ -13,11 +13,21 @@ use crate::soap::Request;
 use crate::task::Task;
 
 const METHOD: &str = "ReconfigVM_Task";
+/// Mode of an attached disk: what is written to it is thrown away, and vm_snapshots leave it out.
+pub const NONPERSISTENT: &str = "independent_nonpersistent";
 
-/// Units of a SCSI controller before vSphere 6.7; number 7 is the controller itself.
+/// Units of a SCSI controller, the controller's own included.
 const SCSI_UNITS: i32 = 16;
+/// Units of a paravirtual controller from [`MANY_UNITS_HARDWARE_VERSION`] on.
+const PARAVIRTUAL_UNITS: i32 = 65;
+/// First virtual hardware version whose paravirtual controllers take 64 disks.
+const MANY_UNITS_HARDWARE_VERSION: u32 = 14;
 /// The unit a SCSI controller occupies itself.
 const SCSI_CONTROLLER_UNIT: i32 = 7;
+/// SCSI controllers a VM may have.
+const SCSI_CONTROLLERS: i32 = 4;
+/// Key of a controller that does not exist yet, by which its disk names it.
+const NEW_CONTROLLER_KEY: i32 = -102;
 /// Key of a device that does not exist yet; the server gives it a real one.
 const NEW_DEVICE_KEY: i32 = -101;
 
@@ -28,10 +38,25 @@ pub struct AttachDisk {
     pub vmdk_path: String,
     /// Size in bytes.
     pub capacity_bytes: u64,
-    /// Device key of the controller to use.
-    pub controller_key: i32,
-    /// Free unit on it.
-    pub unit_number: i32,
+    /// Where it goes.
+    pub slot: DiskSlot,
+}
+
+/// A place for one more disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskSlot {
+    /// On a controller the VM has.
+    Unit {
+        /// Device key of the controller.
+        controller_key: i32,
+        /// Free unit on it.
+        unit_number: i32,
+    },
+    /// On a paravirtual controller that is added with the disk.
+    NewController {
+        /// Its free bus number.
+        bus: i32,
+    },
 }
 
 impl VimSession {
@@ -81,22 +106,44 @@ impl VimSession {
     }
 }
 
-/// A free place for one more disk on a SCSI controller of `vm`: controller key and unit number.
+/// A free place for one more disk of `vm`: on a paravirtual controller, else on another SCSI controller that nobody
+/// shares, else on a new one; `None` when there is no room for that either. `only` leaves just that SCSI bus.
 #[must_use]
-pub fn free_scsi_unit(vm: &VirtualMachine) -> Option<(i32, i32)> {
-    let is_scsi = |controller: &&Controller| {
-        matches!(controller.controller_type.as_str(), "pvscsi" | "lsilogic" | "lsilogic_sas" | "buslogic")
+pub fn free_disk_slot(vm: &VirtualMachine, only: Option<i32>) -> Option<DiskSlot> {
+    let usable = |controller: &&Controller| {
+        let kind = controller.controller_type.as_str();
+        matches!(kind, "pvscsi" | "lsilogic" | "lsilogic_sas")
+            && !controller.is_shared()
+            && only.is_none_or(|bus| bus == controller.bus)
     };
-    vm.controllers.iter().filter(is_scsi).find_map(|controller| {
-        let disks = vm.disks.iter().filter(|disk| disk.controller_key == controller.key);
-        let taken: HashSet<i32> = disks.map(|disk| disk.unit_number).collect();
-        // Attached devices that are no disks (a SCSI CD drive) have units this crate does not read.
-        if controller.device_keys.len() > taken.len() {
-            return None;
-        }
-        let is_free = |unit: &i32| *unit != SCSI_CONTROLLER_UNIT && !taken.contains(unit);
-        (0..SCSI_UNITS).find(is_free).map(|unit| (controller.key, unit))
-    })
+    let mut usable: Vec<&Controller> = vm.controllers.iter().filter(usable).collect();
+    usable.sort_by_key(|controller| (controller.controller_type != "pvscsi", controller.bus));
+    usable.into_iter().find_map(|controller| free_unit(vm, controller)).or_else(|| new_controller(vm, only))
+}
+
+fn free_unit(vm: &VirtualMachine, controller: &Controller) -> Option<DiskSlot> {
+    let disks = vm.disks.iter().filter(|disk| disk.controller_key == controller.key);
+    let taken: HashSet<i32> = disks.map(|disk| disk.unit_number).collect();
+    // Attached devices that are no disks (a SCSI CD drive) have units this crate does not read.
+    if controller.device_keys.len() > taken.len() {
+        return None;
+    }
+    let takes_many = controller.controller_type == "pvscsi"
+        && vm.hardware_version.is_some_and(|version| version >= MANY_UNITS_HARDWARE_VERSION);
+    let units = if takes_many { PARAVIRTUAL_UNITS } else { SCSI_UNITS };
+    let is_free = |unit: &i32| *unit != SCSI_CONTROLLER_UNIT && !taken.contains(unit);
+    let unit_number = (0..units).find(is_free)?;
+    Some(DiskSlot::Unit { controller_key: controller.key, unit_number })
+}
+
+fn new_controller(vm: &VirtualMachine, only: Option<i32>) -> Option<DiskSlot> {
+    let is_scsi = |controller: &&Controller| {
+        let kind = controller.controller_type.as_str();
+        matches!(kind, "pvscsi" | "lsilogic" | "lsilogic_sas" | "buslogic")
+    };
+    let taken: HashSet<i32> = vm.controllers.iter().filter(is_scsi).map(|controller| controller.bus).collect();
+    let is_free = |bus: &i32| only.is_none_or(|only| only == *bus) && !taken.contains(bus);
+    (0..SCSI_CONTROLLERS).find(is_free).map(|bus| DiskSlot::NewController { bus })
 }
 
 fn change_tracking_request(vm: &MoRef) -> Request {
@@ -105,18 +152,32 @@ fn change_tracking_request(vm: &MoRef) -> Request {
 
 fn attach_request(vm: &MoRef, disk: &AttachDisk) -> Request {
     let capacity_kb = i64::try_from(disk.capacity_bytes / 1024).unwrap_or(i64::MAX);
-    Request::new(METHOD, vm)
-        .open("spec")
-        .open("deviceChange")
+    let spec = Request::new(METHOD, vm).open("spec");
+    let (spec, controller_key, unit_number) = match disk.slot {
+        DiskSlot::Unit { controller_key, unit_number } => (spec, controller_key, unit_number),
+        DiskSlot::NewController { bus } => {
+            let spec = spec
+                .open("deviceChange")
+                .text("operation", "add")
+                .open_as("device", "ParaVirtualSCSIController")
+                .number("key", NEW_CONTROLLER_KEY)
+                .number("busNumber", bus)
+                .text("sharedBus", "noSharing")
+                .close()
+                .close();
+            (spec, NEW_CONTROLLER_KEY, 0)
+        }
+    };
+    spec.open("deviceChange")
         .text("operation", "add")
         .open_as("device", "VirtualDisk")
         .number("key", NEW_DEVICE_KEY)
         .open_as("backing", "VirtualDiskFlatVer2BackingInfo")
         .text("fileName", &disk.vmdk_path)
-        .text("diskMode", "independent_nonpersistent")
+        .text("diskMode", NONPERSISTENT)
         .close()
-        .number("controllerKey", disk.controller_key)
-        .number("unitNumber", disk.unit_number)
+        .number("controllerKey", controller_key)
+        .number("unitNumber", unit_number)
         .number("capacityInKB", capacity_kb)
         .close()
         .close()
@@ -155,8 +216,7 @@ mod tests {
         let disk = AttachDisk {
             vmdk_path: "[ds & co] a/b.vmdk".to_owned(),
             capacity_bytes: 3 << 30,
-            controller_key: 1000,
-            unit_number: 3,
+            slot: DiskSlot::Unit { controller_key: 1000, unit_number: 3 },
         };
         let request = attach_request(&MoRef::vm("vm-9"), &disk);
         let call = call(&request);
@@ -170,6 +230,15 @@ mod tests {
         assert_eq!(backing.text_of("fileName"), Some("[ds & co] a/b.vmdk"));
         assert_eq!(backing.text_of("diskMode"), Some("independent_nonpersistent"));
         assert!(!request.is_repeatable());
+
+        let disk = AttachDisk { slot: DiskSlot::NewController { bus: 2 }, ..disk };
+        let call = super::tests::call(&attach_request(&MoRef::vm("vm-9"), &disk));
+        let changes: Vec<&Element> = call.child("spec").unwrap().all("deviceChange").collect();
+        let controller = changes[0].child("device").unwrap();
+        assert_eq!(controller.xsi_type.as_deref(), Some("ParaVirtualSCSIController"));
+        assert_eq!(names(controller), ["key", "busNumber", "sharedBus"]);
+        let disk = changes[1].child("device").unwrap();
+        assert_eq!(disk.text_of("controllerKey"), controller.text_of("key"), "they are tied by the controller's key");
     }
 
     #[test]

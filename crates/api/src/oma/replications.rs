@@ -50,7 +50,7 @@ pub struct StartReplication {
     /// Whether to quiesce the guest's file systems; where tools do not run it is crash-consistent and said so.
     #[serde(default)]
     pub quiesce: bool,
-    /// How the agent reads the disks; datastore ranges when absent.
+    /// How the agent reads all disks; when absent, preflight chooses for each.
     #[serde(default)]
     pub reader: Option<ReaderSpec>,
     /// How much is read beside what change tracking names, to catch it lying.
@@ -102,6 +102,12 @@ pub struct PlannedDisk {
     pub scrub: Option<Stretch>,
     /// Why it is done like this.
     pub reason: String,
+    /// How it is read; absent when the VM could not be looked at.
+    #[serde(default)]
+    pub reader: Option<ReaderSpec>,
+    /// Why it is read like this.
+    #[serde(default)]
+    pub reader_reason: Option<String>,
 }
 
 /// A replication.

@@ -9,6 +9,7 @@ use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::block_set::{Area, BlockSet};
 use super::change_tracking::{TrackedPoint, Tracker, TrackingRefusal};
+use super::delta_file::DeltaFormat;
 use super::disk_chain::DiskChain;
 
 /// Why a flat file cannot be read over `/folder`.
@@ -54,6 +55,8 @@ pub(crate) struct Disk {
     allocation_known: bool,
     /// Where the block of the guest's marker file lies.
     pub(crate) marker_start: Option<u64>,
+    /// How its deltas are kept.
+    pub(crate) delta_format: DeltaFormat,
     state: RwLock<DiskState>,
 }
 
@@ -66,6 +69,7 @@ pub(crate) struct DiskPlace {
     pub(crate) stem: String,
     pub(crate) allocation_known: bool,
     pub(crate) marker_start: Option<u64>,
+    pub(crate) delta_format: DeltaFormat,
 }
 
 impl Disk {
@@ -81,6 +85,7 @@ impl Disk {
             capacity: state.chain.capacity(),
             allocation_known: place.allocation_known,
             marker_start: place.marker_start,
+            delta_format: place.delta_format,
             state: RwLock::new(state),
         })
     }
@@ -150,11 +155,31 @@ impl Disk {
         state.chain.read_at(buffer, offset, 0).map_err(FlatReadError::Io)
     }
 
+    /// The file of a delta by its link's name, honouring the lock of a running VM and of a merge.
+    pub(crate) fn delta_file(&self, link_name: &str, powered_on: bool) -> Result<Vec<u8>, FlatReadError> {
+        let state = self.read_lock();
+        let links = state.chain.link_count();
+        let link = (1..links).find(|link| state.chain.link_name(*link) == link_name);
+        let link = link.ok_or_else(|| FlatReadError::Io(io::ErrorKind::NotFound.into()))?;
+        if (powered_on && link + 1 == links) || state.consolidating.is_some() {
+            return Err(FlatReadError::Locked);
+        }
+        let blocks = state.chain.delta_blocks(link).map_err(FlatReadError::Io)?;
+        Ok(self.delta_format.file(self.capacity, &blocks))
+    }
+
     /// Copies the content now, or as of a VM snapshot, into a sparse raw file.
     pub(crate) fn copy_to(&self, path: &Path, vm_snapshot: Option<&str>) -> io::Result<()> {
         let state = self.read_lock();
         let link = state.link_for(vm_snapshot)?;
         state.chain.copy_to(path, link)
+    }
+
+    /// Copies the content as of the link with that `[datastore] folder/name.vmdk` into a sparse raw file.
+    pub(crate) fn copy_link(&self, path: &Path, link_path: &str) -> io::Result<()> {
+        let link = self.link_paths().iter().position(|own| own == link_path);
+        let link = link.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        self.read_lock().chain.copy_to(path, link)
     }
 
     /// Merges the link above the one `vm_snapshot` froze into it, a step at a time, letting others in between.
@@ -282,6 +307,7 @@ mod tests {
             stem: "vm".to_owned(),
             allocation_known: true,
             marker_start: None,
+            delta_format: DeltaFormat::SeSparse,
         };
         Disk::open(place, &directory.join("base.raw"), directory, 8 << 20).unwrap()
     }

@@ -185,6 +185,22 @@ impl DiskChain {
         Ok(grains.areas(self.capacity))
     }
 
+    /// The blocks a delta has of its own, in order: offset in the disk and 4096 bytes each, zeroes behind the disk's end.
+    pub(crate) fn delta_blocks(&self, link: usize) -> io::Result<Vec<(u64, Vec<u8>)>> {
+        let delta = link.checked_sub(1).and_then(|index| self.deltas.get(index));
+        let delta = delta.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        let mut blocks = Vec::new();
+        for area in delta.map.areas(self.capacity) {
+            for start in (area.start..area.end()).step_by(usize::try_from(BLOCK_BYTES).unwrap_or(4096)) {
+                let mut block = vec![0; usize::try_from(BLOCK_BYTES).unwrap_or(4096)];
+                let length = BLOCK_BYTES.min(self.capacity - start);
+                delta.file.read_exact_at(slice_mut(&mut block, 0, length)?, start)?;
+                blocks.push((start, block));
+            }
+        }
+        Ok(blocks)
+    }
+
     /// Copies what the disk held as of `link` into a sparse raw file.
     pub(crate) fn copy_to(&self, path: &Path, link: usize) -> io::Result<()> {
         let target = File::create(path)?;

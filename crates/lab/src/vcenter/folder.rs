@@ -1,6 +1,6 @@
 //! `/folder`: reading datastore files over HTTPS with ranges.
 //!
-//! Serves descriptors and flat files; the link a running VM writes is locked and answers 500.
+//! Serves descriptors, flat files and deltas; the link a running VM writes is locked and answers 500.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -44,6 +44,8 @@ enum Access {
 enum Target {
     Descriptor(String),
     Flat(Arc<Disk>),
+    /// The file of a delta, by the name of its link.
+    Delta(Arc<Disk>, String),
 }
 
 /// `GET` and `HEAD` of a datastore file.
@@ -76,6 +78,7 @@ pub(crate) async fn read(
         None => StatusCode::NOT_FOUND.into_response(),
         Some(Target::Descriptor(text)) => ([(header::CONTENT_TYPE, "application/octet-stream")], text).into_response(),
         Some(Target::Flat(disk)) => flat(lab, disk, &method, &headers, cut),
+        Some(Target::Delta(disk, link)) => delta(&lab, &disk, &link, &method, &headers),
     }
 }
 
@@ -85,7 +88,7 @@ fn authorise(lab: &Lab, headers: &HeaderMap, uri: &Uri) -> Option<Access> {
         return Some(Access::Account);
     }
     let ticket = cookie(headers, "vmware_cgi_ticket")?;
-    let url = lab.sessions.ticket_url(ticket.trim_matches('"'))?;
+    let url = lab.sessions.ticket_url(ticket.trim_matches('"'), lab.config.single_use_tickets)?;
     let path_of = |text: &str| url::Url::parse(text).ok().map(|url| url.path().to_owned());
     (path_of(&url)? == uri.path()).then_some(Access::Ticket)
 }
@@ -102,14 +105,24 @@ fn find(lab: &Lab, datastore: &str, path: &str) -> Option<Target> {
     let (folder, file) = path.rsplit_once('/')?;
     let disk = lab.inventory.disks.iter().find(|disk| {
         let ours = disk.datastore == datastore && disk.folder == folder;
-        ours && (file == format!("{}-flat.vmdk", disk.stem) || links_of(disk).iter().any(|name| name == file))
+        let is_link = |name: &String| name == file || delta_link(disk, file).as_ref() == Some(name);
+        ours && (file == format!("{}-flat.vmdk", disk.stem) || links_of(disk).iter().any(is_link))
     })?;
+    if let Some(link) = delta_link(disk, file) {
+        return Some(Target::Delta(Arc::clone(disk), link));
+    }
     if !file.ends_with("-flat.vmdk") {
         return Some(Target::Descriptor(descriptor(disk, file)));
     }
     // vSAN keeps objects, not flat files.
     let spec = lab.config.datastores.iter().find(|spec| spec.name == datastore)?;
     (spec.kind != "vsan").then(|| Target::Flat(Arc::clone(disk)))
+}
+
+/// The link whose delta is kept in a file of that name.
+fn delta_link(disk: &Disk, file: &str) -> Option<String> {
+    let (_, _, ending) = disk.delta_format.words();
+    file.strip_suffix(ending).map(|stem| format!("{stem}.vmdk"))
 }
 
 fn links_of(disk: &Disk) -> Vec<String> {
@@ -127,12 +140,11 @@ fn descriptor(disk: &Disk, file: &str) -> String {
     let parent = position.checked_sub(1).and_then(|below| links.get(below).map(|name| (below, name)));
     let (kind, extent, parent_id, hint) = match parent {
         None => ("vmfs", format!("RW {sectors} VMFS \"{stem}-flat.vmdk\""), "ffffffff".to_owned(), String::new()),
-        Some((below, name)) => (
-            "seSparse",
-            format!("RW {sectors} SESPARSE \"{stem}-sesparse.vmdk\""),
-            content_id(below),
-            format!("parentFileNameHint=\"{name}\"\n"),
-        ),
+        Some((below, name)) => {
+            let (create_type, extent_kind, ending) = disk.delta_format.words();
+            let extent = format!("RW {sectors} {extent_kind} \"{stem}{ending}\"");
+            (create_type, extent, content_id(below), format!("parentFileNameHint=\"{name}\"\n"))
+        }
     };
     format!(
         "# Disk DescriptorFile\nversion=1\nencoding=\"UTF-8\"\nCID={}\nparentCID={parent_id}\ncreateType=\"{kind}\"\n{hint}\
@@ -157,6 +169,27 @@ fn flat(lab: Arc<Lab>, disk: Arc<Disk>, method: &Method, headers: &HeaderMap, cu
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
     let capacity = disk.capacity;
+    ranged(capacity, method, headers, |range| stream_body(lab, disk, range, cut))
+}
+
+/// A delta's file, made for this request.
+fn delta(lab: &Lab, disk: &Arc<Disk>, link: &str, method: &Method, headers: &HeaderMap) -> Response {
+    let file = match disk.delta_file(link, is_running(lab, disk)) {
+        Ok(file) => Bytes::from(file),
+        Err(error) => {
+            tracing::debug!(?error, link, "a delta was refused");
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        }
+    };
+    let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+    ranged(file.len() as u64, method, headers, |range| {
+        lab.counters.folder_bytes.fetch_add(range.end - range.start, Ordering::Relaxed);
+        Body::from(file.slice(place(range.start)..place(range.end)))
+    })
+}
+
+/// Answers with the part of a file that was asked for.
+fn ranged(capacity: u64, method: &Method, headers: &HeaderMap, body: impl FnOnce(Range<u64>) -> Body) -> Response {
     let (status, range) = match headers.get(header::RANGE).and_then(|value| value.to_str().ok()) {
         None => (StatusCode::OK, 0..capacity),
         Some(text) => match parse_range(text, capacity) {
@@ -169,7 +202,7 @@ fn flat(lab: Arc<Lab>, disk: Arc<Disk>, method: &Method, headers: &HeaderMap, cu
     };
     let length = range.end - range.start;
     let content_range = format!("bytes {}-{}/{capacity}", range.start, range.end - 1);
-    let body = if method == Method::HEAD { Body::empty() } else { stream_body(lab, disk, range, cut) };
+    let body = if method == Method::HEAD { Body::empty() } else { body(range) };
     let mut response = (status, body).into_response();
     let answer = response.headers_mut();
     answer.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));

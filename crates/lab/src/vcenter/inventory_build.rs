@@ -57,7 +57,7 @@ fn folder_properties(child_types: &[&str], children: Vec<MoRef>) -> Vec<(&'stati
 }
 
 /// Turns bits of a fixed name space and a name into a uuid, so that every start gives the same ids.
-fn stable_uuid(kind: &str, name: &str) -> String {
+pub(super) fn stable_uuid(kind: &str, name: &str) -> String {
     let hash = blake3::hash(format!("{kind}/{name}").as_bytes());
     let mut bytes = [0_u8; 16];
     bytes.copy_from_slice(&hash.as_bytes()[..16]);
@@ -305,7 +305,6 @@ impl Builder<'_> {
             uuid: stable_uuid("bios", &spec.name),
             instance_uuid: stable_uuid("instance", &spec.name),
             created: now,
-            controllers: devices::controllers(spec),
             nics: devices::nics(spec, number),
             state: Mutex::new(VmState::new(spec, disks, now)),
             retained,
@@ -405,6 +404,7 @@ impl Builder<'_> {
             stem,
             allocation_known: store.kind == "VMFS",
             marker_start: disk.marker_start_bytes,
+            delta_format: disk.delta_format,
         };
         Disk::open(place, &base, &directory, disk.capacity_bytes)
             .map_err(VcenterError::file("open the disk file", base))

@@ -152,9 +152,10 @@ impl Sessions {
         ticket
     }
 
-    /// The URL a ticket was issued for. Tickets stay valid for the requests of one transfer.
-    pub(crate) fn ticket_url(&self, ticket: &str) -> Option<String> {
-        self.tickets.lock().get(ticket).cloned()
+    /// The URL a ticket was issued for; `once` uses it up.
+    pub(crate) fn ticket_url(&self, ticket: &str, once: bool) -> Option<String> {
+        let mut tickets = self.tickets.lock();
+        if once { tickets.remove(ticket) } else { tickets.get(ticket).cloned() }
     }
 }
 

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use model::Secret;
 use serde::{Deserialize, Serialize};
 
+use super::delta_file::DeltaFormat;
+
 /// Idle seconds after which a real vCenter drops a session.
 const DEFAULT_SESSION_IDLE_SECONDS: u64 = 30 * 60;
 /// Most objects in one page of property results when the caller names no limit.
@@ -49,6 +51,8 @@ pub struct VcenterConfig {
     pub unauthenticated_reads_are_missing_sets: bool,
     /// Keep a copy of what each VM snapshot froze when it is removed, for later comparison.
     pub retain_frozen: bool,
+    /// Every ticket is good for one request, as some hosts have it.
+    pub single_use_tickets: bool,
 }
 
 impl Default for VcenterConfig {
@@ -84,6 +88,7 @@ impl Default for VcenterConfig {
             page_objects: DEFAULT_PAGE_OBJECTS,
             unauthenticated_reads_are_missing_sets: false,
             retain_frozen: false,
+            single_use_tickets: false,
         }
     }
 }
@@ -283,6 +288,8 @@ pub struct DiskSpec {
     pub raw_device_mode: Option<String>,
     /// Where the block of the guest's marker file lies, bytes from the start of the disk.
     pub marker_start_bytes: Option<u64>,
+    /// How the datastore keeps its deltas.
+    pub delta_format: DeltaFormat,
 }
 
 impl Default for DiskSpec {
@@ -299,6 +306,7 @@ impl Default for DiskSpec {
             thin: true,
             raw_device_mode: None,
             marker_start_bytes: None,
+            delta_format: DeltaFormat::SeSparse,
         }
     }
 }

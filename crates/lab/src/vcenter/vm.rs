@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use time::OffsetDateTime;
 
 use super::change_tracking::TrackedPoint;
-use super::devices::{AttachedDisk, Controller, Nic};
+use super::devices::{self, AttachedDisk, Controller, Nic};
 use super::fault::Fault;
 use super::spec::{Tools, VmSpec};
 use super::value::MoRef;
@@ -46,6 +46,7 @@ pub(crate) struct VmState {
     pub(crate) change_tracking: Option<bool>,
     pub(crate) annotation: String,
     pub(crate) extra_config: Vec<(String, String)>,
+    pub(crate) controllers: Vec<Controller>,
     pub(crate) disks: Vec<AttachedDisk>,
     pub(crate) vm_snapshots: Vec<VmSnapshot>,
     pub(crate) removed_vm_snapshots: Vec<String>,
@@ -65,7 +66,6 @@ pub(crate) struct Vm {
     pub(crate) uuid: String,
     pub(crate) instance_uuid: String,
     pub(crate) created: OffsetDateTime,
-    pub(crate) controllers: Vec<Controller>,
     pub(crate) nics: Vec<Nic>,
     pub(crate) state: Mutex<VmState>,
     /// Where copies of frozen content go when a VM snapshot is removed; none = not kept.
@@ -90,6 +90,7 @@ impl VmState {
             change_tracking: spec.change_tracking_enabled.then_some(true),
             annotation: spec.annotation.clone(),
             extra_config: Vec::new(),
+            controllers: devices::controllers(spec),
             disks,
             vm_snapshots: Vec::new(),
             removed_vm_snapshots: Vec::new(),
@@ -139,7 +140,7 @@ impl Vm {
         if self.spec.template || self.spec.fault_tolerant {
             return Some(Fault::not_supported());
         }
-        let shared_bus = self.controllers.iter().any(|controller| controller.shared_bus != "noSharing");
+        let shared_bus = state.controllers.iter().any(|controller| controller.shared_bus != "noSharing");
         let unfit = |disk: &AttachedDisk| {
             disk.sharing == "sharingMultiWriter" || disk.raw_device_mode.as_deref() == Some("physicalMode")
         };

@@ -104,7 +104,7 @@ fn config(vm: &Vm, state: &VmState, inventory: &Inventory, at: Option<&VmSnapsho
         .with("annotation", state.annotation.clone())
         .with("files", files(state, spec))
         .with("hardware", hardware(vm, state, inventory, at))
-        .with("extraConfig", extra_config(vm, state))
+        .with("extraConfig", extra_config(state))
         .with("bootOptions", boot_options(spec.secure_boot && spec.firmware == Firmware::Efi))
         .with_some("changeTrackingEnabled", state.change_tracking)
         .with("firmware", firmware)
@@ -131,10 +131,10 @@ fn boot_options(secure: bool) -> Object {
 }
 
 /// Options by key. With tracking configured, the VM and each disk that can be tracked has its `ctkEnabled`.
-fn extra_config(vm: &Vm, state: &VmState) -> Value {
+fn extra_config(state: &VmState) -> Value {
     let tracked = state.change_tracking.map(|on| ("ctkEnabled".to_owned(), on.to_string()));
     let per_disk = state.disks.iter().filter(|disk| disk.is_in_vm_snapshots()).filter_map(|disk| {
-        let controller = vm.controllers.iter().find(|controller| controller.key == disk.controller_key)?;
+        let controller = state.controllers.iter().find(|controller| controller.key == disk.controller_key)?;
         let name = format!("{}{}:{}.ctkEnabled", devices::bus_prefix(controller.kind), controller.bus, disk.unit);
         Some((name, state.change_tracking?.to_string()))
     });
@@ -149,7 +149,7 @@ fn hardware(vm: &Vm, state: &VmState, inventory: &Inventory, at: Option<&VmSnaps
         None => state.disks.clone(),
     };
     let powered_on = at.map_or(state.powered_on, |snapshot| snapshot.powered_on);
-    let mut all = devices::controller_objects(&vm.controllers, &disks);
+    let mut all = devices::controller_objects(&state.controllers, &disks);
     all.extend(disks.iter().map(|disk| disk_device(vm, disk, inventory, at)));
     all.extend(
         vm.nics.iter().map(|nic| devices::nic_object(nic, inventory.network_named(&nic.spec.network), powered_on)),

@@ -13,7 +13,7 @@ use crate::guest::disk_image::{self, DiskLayout, DiskPlan};
 use crate::mariadb::MariaDbServer;
 use crate::ports::ReservedPort;
 use crate::toxic::ToxicLink;
-use crate::vcenter::VmSpec;
+use crate::vcenter::{self, VmSpec};
 use crate::wire::Wire;
 
 /// The account at the simulated vCenter.
@@ -72,6 +72,8 @@ pub struct WorldPlan {
     pub more_networks: Vec<serde_json::Value>,
     /// Puts a link that can be made bad between the agent and the hub.
     pub toxic: bool,
+    /// The VM of the simulated vCenter that the agent runs in; none: it runs elsewhere.
+    pub agent_vm: Option<String>,
 }
 
 impl WorldPlan {
@@ -92,6 +94,7 @@ impl WorldPlan {
             programs: None,
             more_networks: Vec::new(),
             toxic: false,
+            agent_vm: None,
         }
     }
 
@@ -287,7 +290,19 @@ impl Files {
         self.write("hub.toml", &hub)?;
         let hub = link.map_or(self.public.address(), ToxicLink::address);
         let agent = format!("hub = \"{hub}\"\nstate_dir = \"{dir}/agent\"\nlisten = \"{}\"\n", self.agent.address());
-        self.write("vma.toml", &agent)
+        let hotadd = plan.agent_vm.as_deref().map(|vm| self.hotadd(vm)).unwrap_or_default();
+        self.write("vma.toml", &(agent + &hotadd))
+    }
+
+    /// The agent as a guest of the simulated vCenter's VM.
+    fn hotadd(&self, vm: &str) -> String {
+        let (uuid, devices) = (vcenter::bios_uuid(vm), self.devices(vm));
+        format!("[hotadd]\nvm_uuid = \"{uuid}\"\ndevice_dir = \"{}\"\n", devices.display())
+    }
+
+    /// The folder of the devices a VM sees of other VMs' disks.
+    pub(super) fn devices(&self, vm: &str) -> PathBuf {
+        vcenter::device_dir(&self.dir.join("vcenter"), vm)
     }
 
     pub(super) fn start_lab(&self) -> Result<Process, WorldError> {

@@ -213,6 +213,60 @@ async fn a_command_of_the_agents_configuration_serves_the_disks() {
     site.stop().await;
 }
 
+/// Stands in for nbdkit with its VDDK plugin: checks what it is given, then serves a copy of the disk.
+const STAND_IN: &str = r#"#!/bin/sh
+folder="$(dirname "$0")"
+for argument in "$@"; do
+    case "$argument" in
+        *'VMware1!'*) exit 9 ;;
+        password=+*) test "$(cat "${argument#password=+}")" = 'VMware1!' || exit 8 ;;
+        file=*) case "$argument" in *_1*.vmdk) disk=disk-2001 ;; *) disk=disk-2000 ;; esac ;;
+        /*.sock) socket="$argument" ;;
+    esac
+done
+printf '%s\n' "$@" > "$folder/$disk.arguments"
+exec nbdkit --foreground --exit-with-parent --readonly --unix "$socket" --filter=retry file "$folder/$disk.raw"
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_vddk_preset_gives_nbdkit_what_it_wants_and_no_password() {
+    let site = Site::configured(vec![web_server()], |folder, _, config| {
+        let program = folder.join("nbdkit");
+        std::fs::write(&program, STAND_IN).unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        let written = format!(
+            "preset = \"vddk\"\nlibdir = \"/opt/vddk\"\ntransports = \"nbdssl\"\nprogram = \"{}\"",
+            program.display()
+        );
+        config.nbd_commands.insert("vddk".to_owned(), toml::from_str(&written).unwrap());
+    })
+    .await;
+    site.write_everywhere(1);
+    let (mut request, devices) = site.first_run("job-1").await;
+    for (disk, key) in request.disks.iter_mut().zip(2000..) {
+        disk.reader = ReaderSpec::NbdCommand { name: "vddk".to_owned() };
+        let image = site.folder.path().join(format!("{}.raw", disk.disk_id));
+        site.guest().materialise(key, None, &image).unwrap();
+    }
+    let run = site.start_until(&request, RunPhase::Copied).await;
+    site.assert_equal(&run, &devices);
+    let given = std::fs::read_to_string(site.folder.path().join("disk-2000.arguments")).unwrap();
+    for line in [
+        "vddk".to_owned(),
+        "libdir=/opt/vddk".to_owned(),
+        "server=127.0.0.1".to_owned(),
+        format!("thumbprint={}", site.sim.sha1_thumbprint()),
+        format!("vm=moref={}", request.moref),
+        format!("snapshot={}", run.vm_snapshot.as_deref().unwrap()),
+        "transports=nbdssl".to_owned(),
+        "file=[datastore1] web01/web01.vmdk".to_owned(),
+    ] {
+        assert!(given.lines().any(|argument| argument == line), "{line} is not in {given}");
+    }
+    site.client.release_run("job-1").await.unwrap();
+    site.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_huge_empty_disk_takes_little_memory_and_time() {
     const SIZE_BYTES: u64 = 100 << 30;
@@ -238,6 +292,7 @@ async fn a_huge_empty_disk_takes_little_memory_and_time() {
             export_name: "huge".to_owned(),
             previous_change_id: None,
             reader: ReaderSpec::Folder,
+            reader_reason: None,
             change_source: model::status::ChangeSource::Cbt,
         }],
     };

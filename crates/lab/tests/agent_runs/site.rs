@@ -1,5 +1,6 @@
 //! One VM with two disks behind a simulated vCenter, an agent, and the hub it belongs to.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,13 +16,15 @@ use model::status::ChangeSource;
 use model::{ChangeId, LEAF_SIZE_BYTES, Secret};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use vma::config::NbdCommand;
+use vma::config::{FolderConfig, HotAddConfig, NbdCommand};
 use vma::{VmaConfig, VmaError};
 
 use crate::hub::Hub;
 
 /// Name of the VM.
 pub(crate) const VM: &str = "web01";
+/// Name of the VM the agent runs in.
+pub(crate) const AGENT_VM: &str = "agent01";
 /// Sizes of its disks: the second ends inside a leaf.
 pub(crate) const SIZES: [u64; 2] = [24 << 20, (6 << 20) + 3 * 512];
 /// Longest anything may take here.
@@ -64,22 +67,55 @@ impl Site {
 
     /// With the NBD command `serve` that is made for a folder.
     pub(crate) async fn with_command(vm: VmSpec, command: impl FnOnce(&Path) -> Option<NbdCommand>) -> Self {
+        Self::configured(vec![vm], |folder, _, config| {
+            config.nbd_commands = command(folder).map(|command| ("serve".to_owned(), command)).into_iter().collect();
+        })
+        .await
+    }
+
+    /// With an agent that runs in a VM of the vCenter.
+    pub(crate) async fn with_agent_vm() -> Self {
+        Self::configured(
+            vec![web_server(), VmSpec::named(AGENT_VM).with_disk(DiskSpec::empty(1 << 20))],
+            |_, sim, config| {
+                config.hotadd.vm_uuid = Some(sim.bios_uuid(AGENT_VM).unwrap());
+                config.hotadd.device_dir = sim.device_dir(AGENT_VM);
+            },
+        )
+        .await
+    }
+
+    /// With those VMs, and a configuration changed for a folder and a vCenter.
+    pub(crate) async fn configured(
+        vms: Vec<VmSpec>,
+        configure: impl FnOnce(&Path, &VcenterSim, &mut VmaConfig),
+    ) -> Self {
+        Self::built(VcenterConfig { vms, ..VcenterConfig::default() }, configure).await
+    }
+
+    /// With that vCenter, and a configuration changed for a folder and it.
+    pub(crate) async fn built(
+        vcenter: VcenterConfig,
+        configure: impl FnOnce(&Path, &VcenterSim, &mut VmaConfig),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let vcenter =
-            VcenterConfig { state_dir: folder.path().join("vcenter"), vms: vec![vm], ..VcenterConfig::default() };
+        let vcenter = VcenterConfig { state_dir: folder.path().join("vcenter"), ..vcenter };
         let sim = VcenterSim::start(vcenter).await.unwrap();
         let mut hub = Hub::start().await;
         let state_dir = folder.path().join("agent");
         std::fs::create_dir(&state_dir).unwrap();
         hub.enrol(&state_dir);
-        let config = VmaConfig {
+        let mut config = VmaConfig {
             hub: hub.address(),
             state_dir,
             listen: ([127, 0, 0, 1], 0).into(),
             file_roots: Vec::new(),
-            nbd_commands: command(folder.path()).map(|command| ("serve".to_owned(), command)).into_iter().collect(),
             resume_patience_minutes: vma::config::DEFAULT_RESUME_PATIENCE_MINUTES,
+            folder: FolderConfig::default(),
+            hotadd: HotAddConfig::default(),
+            nbd_commands: BTreeMap::new(),
         };
+        configure(folder.path(), &sim, &mut config);
         let shutdown = CancellationToken::new();
         let agent = tokio::spawn(vma::run(config.clone(), shutdown.clone()));
         let control = soon("the control connection", hub.control()).await;
@@ -124,6 +160,7 @@ impl Site {
             export_name: export_name(&disk.disk_id),
             previous_change_id: None,
             reader: ReaderSpec::Folder,
+            reader_reason: None,
             change_source: ChangeSource::Cbt,
         });
         let request = StartRun {

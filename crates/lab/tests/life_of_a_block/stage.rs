@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lab::vcenter::{DiskSpec, VmSpec};
 use lab::world::proof::{file_system_is_clean, first_difference, replica_of, root_of};
 use lab::world::{Roles, World, WorldPlan};
 use serde_json::Value;
@@ -10,6 +11,8 @@ use tokio::time::Instant;
 
 /// Name of the VM.
 pub(crate) const VM: &str = "web01";
+/// Name of the VM the agent runs in, where it runs in one.
+pub(crate) const AGENT_VM: &str = "agent01";
 /// Size of its system disk.
 const SYSTEM_BYTES: u64 = 128 << 20;
 /// Size of its data disk.
@@ -29,6 +32,13 @@ impl Stage {
     /// Simulators, hub and agent run; the VM is added and has never been replicated.
     pub(crate) async fn ready(roles: Roles) -> Self {
         Self::with(WorldPlan::two_disks(VM, roles, SYSTEM_BYTES, DATA_BYTES)).await
+    }
+
+    /// The same, with an agent that runs in a VM of the vCenter.
+    pub(crate) async fn ready_with_agent_vm() -> Self {
+        let plan = WorldPlan::two_disks(VM, Roles::Together, SYSTEM_BYTES, DATA_BYTES);
+        let more_vms = vec![VmSpec::named(AGENT_VM).with_disk(DiskSpec::empty(1 << 20))];
+        Self::with(WorldPlan { more_vms, agent_vm: Some(AGENT_VM.to_owned()), ..plan }).await
     }
 
     /// The same in a world of one's own.
@@ -66,7 +76,12 @@ impl Stage {
 
     /// Starts a replication; answers with its job id.
     pub(crate) async fn started(&self) -> String {
-        let accepted = self.command(&["replicate", VM]).await;
+        self.started_with(&[]).await
+    }
+
+    /// The same, with further arguments.
+    pub(crate) async fn started_with(&self, arguments: &[&str]) -> String {
+        let accepted = self.command(&[&["replicate", VM], arguments].concat()).await;
         accepted["job_id"].as_str().unwrap().to_owned()
     }
 

@@ -38,11 +38,11 @@ pub struct ReplicateArgs {
     /// Quiesce the guest's file systems (needs running VMware Tools).
     #[arg(long)]
     quiesce: bool,
-    /// How the agent reads the disks: `folder` (datastore ranges over HTTPS), `command:NAME` (an NBD command of the
-    /// agent's configuration), an NBD URI, or `file:PATH`. URI and path may hold {disk_id}, {moref}, {vmdk_path} and
-    /// {vm_snapshot}.
-    #[arg(long, value_parser = reader)]
-    reader: Option<ReaderSpec>,
+    /// How the agent reads the disks: `auto` (chosen for each), `hotadd` (added to the agent's own VM), `folder`
+    /// (datastore files over HTTPS), `command:NAME` (an NBD command of the agent's configuration), an NBD URI, or
+    /// `file:PATH`. URI and path may hold {disk_id}, {moref}, {vmdk_path} and {vm_snapshot}.
+    #[arg(long, value_parser = reader, default_value = "auto")]
+    reader: ReaderArg,
     /// How much is read again although change tracking calls it unchanged, to catch it lying: so much that the whole disk
     /// is seen within 15 days, all of it (before a cutover), or nothing.
     #[arg(long, value_enum, default_value_t = ScrubArg::Auto)]
@@ -104,16 +104,24 @@ impl From<ScrubArg> for ScrubRequest {
         }
     }
 }
+/// What `--reader` says: a reader for all disks, or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ReaderArg(Option<ReaderSpec>);
 
 /// Reads what `--reader` says.
-fn reader(text: &str) -> Result<ReaderSpec, String> {
-    match text.split_once(':') {
+fn reader(text: &str) -> Result<ReaderArg, String> {
+    if text == "auto" {
+        return Ok(ReaderArg(None));
+    }
+    let reader = match text.split_once(':') {
+        None if text == "hotadd" => Ok(ReaderSpec::Hotadd),
         None if text == "folder" => Ok(ReaderSpec::Folder),
         Some(("command", name)) if !name.is_empty() => Ok(ReaderSpec::NbdCommand { name: name.to_owned() }),
         Some(("file", path)) if path.starts_with('/') => Ok(ReaderSpec::File { path: path.to_owned() }),
         Some(("nbd" | "nbd+unix", _)) => Ok(ReaderSpec::Nbd { uri: text.to_owned() }),
-        _ => Err("expected folder, command:NAME, nbd://…, nbd+unix://… or file:/PATH".to_owned()),
-    }
+        _ => Err("expected auto, hotadd, folder, command:NAME, nbd://…, nbd+unix://… or file:/PATH".to_owned()),
+    };
+    reader.map(|reader| ReaderArg(Some(reader)))
 }
 
 /// Starts it.
@@ -127,7 +135,7 @@ pub async fn run(context: &Context, args: &ReplicateArgs) -> Result<ExitCode, Fa
         vm_context_id: vm.context_id,
         replication_type: args.replication_type.into(),
         quiesce: args.quiesce,
-        reader: args.reader.clone(),
+        reader: args.reader.0.clone(),
         scrub: args.scrub.into(),
         keep_points: args.keep_points,
         in_place: args.in_place,
@@ -160,7 +168,7 @@ async fn dry_run(context: &Context, client: &Client, request: &StartReplication)
     let plan: ReplicationPlan = client.post("/api/v1/replications?dry_run=true", request).await?;
     show(context.output, &plan, |plan| {
         let disks = table(
-            ["DISK", "SIZE", "VOLUME", "SINCE", "WHY"],
+            ["DISK", "SIZE", "VOLUME", "SINCE", "WHY", "READER", "BECAUSE"],
             plan.disks.iter().map(|disk| {
                 [
                     disk.disk_id.clone(),
@@ -168,6 +176,8 @@ async fn dry_run(context: &Context, client: &Client, request: &StartReplication)
                     disk.volume_uuid.clone().unwrap_or_else(|| "a new one".to_owned()),
                     short_change_id(disk.previous_change_id.as_ref()),
                     disk.reason.clone(),
+                    disk.reader.as_ref().map_or_else(|| "not known yet".to_owned(), |reader| reader.kind().to_string()),
+                    disk.reader_reason.clone().unwrap_or_default(),
                 ]
             }),
         );

@@ -256,6 +256,8 @@ pub enum ChangeSource {
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum ReaderKind {
+    /// The frozen disk is added to the agent's own VM.
+    Hotadd,
     /// HTTPS ranges from the datastore.
     Folder,
     /// An NBD server.

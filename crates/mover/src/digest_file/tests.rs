@@ -27,14 +27,14 @@ fn leaves(first: u64, count: u64) -> Extent {
 /// Three stretches, each covered by a checkpoint, and one that is not.
 fn written(path: &Path) -> DigestFile {
     let file = DigestFile::create(path).unwrap();
-    file.append(16, &[[1; 32], [2; 32], [2; 32]]).unwrap();
+    file.append(16, &[[1; 32], [2; 32], [2; 32]], false).unwrap();
     file.finish(moved(1)).unwrap();
-    file.append(0, &[[3; 32]; 4]).unwrap();
-    file.append(62, &[[4; 32], [5; 32]]).unwrap();
+    file.append(0, &[[3; 32]; 4], false).unwrap();
+    file.append(62, &[[4; 32], [5; 32]], false).unwrap();
     file.finish(moved(2)).unwrap();
-    file.append(30, &[[6; 32]]).unwrap();
+    file.append(30, &[[6; 32]], false).unwrap();
     file.finish(moved(3)).unwrap();
-    file.append(40, &[[7; 32]]).unwrap();
+    file.append(40, &[[7; 32]], false).unwrap();
     file
 }
 
@@ -42,7 +42,7 @@ fn written(path: &Path) -> DigestFile {
 fn runs_of_equal_leaves_become_one_record() {
     let folder = tempfile::tempdir().unwrap();
     let file = DigestFile::create(&folder.path().join("disk-2000.digests")).unwrap();
-    file.append(16, &[[1; 32], [0; 32], [0; 32], [2; 32]]).unwrap();
+    file.append(16, &[[1; 32], [0; 32], [0; 32], [2; 32]], false).unwrap();
     file.finish(Moved::default()).unwrap();
     assert_eq!(records(file.path()), [(16, 1, 1), (17, 2, 0), (19, 1, 2)]);
 }
@@ -55,7 +55,7 @@ fn a_checkpoint_is_due_after_some_of_the_disk_and_covers_it() {
     let file = DigestFile::create(&path).unwrap();
     let mut leaf = 0;
     while !file.is_checkpoint_due() {
-        file.append(leaf, &[[9; 32]; 16]).unwrap();
+        file.append(leaf, &[[9; 32]; 16], false).unwrap();
         leaf += 16;
     }
     assert_eq!(leaf * LEAF, CHECKPOINT_BYTES);
@@ -123,7 +123,7 @@ fn what_is_kept_is_named_once_and_the_file_goes_on() {
     drop(written(&path));
     let kept = [leaves(1, 2), leaves(17, 1), leaves(63, 1)];
     let file = proven(&path, CAPACITY).unwrap().keep(&kept).unwrap();
-    file.append(0, &[[8; 32]]).unwrap();
+    file.append(0, &[[8; 32]], false).unwrap();
     file.finish(moved(9)).unwrap();
     assert_eq!(records(&path), [(17, 1, 2), (1, 2, 3), (63, 1, 5), (0, 1, 8)]);
     let found = proven(&path, CAPACITY).unwrap();
@@ -140,7 +140,7 @@ fn a_leaf_named_twice_makes_everything_doubtful() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("disk-2000.digests");
     let file = written(&path);
-    file.append(3, &[[9; 32]]).unwrap();
+    file.append(3, &[[9; 32]], false).unwrap();
     file.finish(moved(4)).unwrap();
     assert_eq!(proven(&path, CAPACITY).unwrap().extents, []);
 }

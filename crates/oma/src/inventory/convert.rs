@@ -87,6 +87,7 @@ pub(super) mod tests {
             }],
             disks: vec![],
             findings: vec![],
+            readers: None,
         }
     }
 

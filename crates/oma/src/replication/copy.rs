@@ -168,7 +168,7 @@ async fn start_request(
         let row = rows.iter().find(|row| row.disk_id == disk.disk_id);
         let scrub = disk_scrubs::of_disk(state.store(), &disk.vm_disk_id).await.map_err(failed)?;
         let is_distrusted = scrub.is_some_and(|scrub| scrub.distrusted_at.is_some());
-        wanted.push(run_disk(&plan, row, is_distrusted, params, disk));
+        wanted.push(run_disk(&plan, row, is_distrusted, disk));
     }
     Ok(StartRun {
         job_id: params.job_id.clone(),
@@ -185,7 +185,6 @@ fn run_disk(
     plan: &ReplicationPlan,
     row: Option<&VmDisk>,
     is_distrusted: bool,
-    params: &Params,
     disk: ProvisionedDisk,
 ) -> RunDisk {
     let planned = plan.disks.iter().find(|planned| planned.disk_id == disk.disk_id);
@@ -201,7 +200,8 @@ fn run_disk(
         disk_id: disk.disk_id,
         disk_uuid: disk.disk_uuid,
         capacity_bytes: disk.capacity_bytes,
-        reader: params.reader.clone().unwrap_or(ReaderSpec::Folder),
+        reader: planned.and_then(|planned| planned.reader.clone()).unwrap_or(ReaderSpec::Folder),
+        reader_reason: planned.and_then(|planned| planned.reader_reason.clone()),
         change_source: if compares { ChangeSource::Compare } else { ChangeSource::Cbt },
     }
 }

@@ -2,11 +2,12 @@
 
 use api::Problem;
 use api::oma::replications::{PlannedDisk, ReplicationPlan, RequestedType, ScrubRequest};
-use api::vma::{FindingSeverity, SourceVm, Stretch};
+use api::vma::{FindingSeverity, ReaderSpec, SourceVm, Stretch};
 use model::status::{ContextStatus, ReplicationType};
 use model::{ChangeId, FailureKind};
 
 use super::Wanted;
+use super::reader::{Choice, choose};
 use super::scrub::{ScrubFacts, stretch};
 
 /// What is known of a disk.
@@ -56,9 +57,9 @@ pub struct Facts {
     pub seen: Option<SourceVm>,
 }
 
-/// Plans a replication; `blockers` holds every reason at once.
+/// Plans a replication; `blockers` holds every reason at once. `asked` is the reader somebody wants for all disks.
 #[must_use]
-pub fn plan(facts: &Facts, wanted: &Wanted) -> ReplicationPlan {
+pub fn plan(facts: &Facts, wanted: &Wanted, asked: Option<&ReaderSpec>) -> ReplicationPlan {
     let requested = wanted.replication_type;
     let mut blockers = standing_blockers(facts);
     blockers.extend(disk_blockers(facts));
@@ -90,8 +91,37 @@ pub fn plan(facts: &Facts, wanted: &Wanted) -> ReplicationPlan {
         }
         RequestedType::Auto | RequestedType::Compare => ReplicationType::Initial,
     };
-    let disks = facts.disks.iter().map(|disk| planned(disk, replication_type, wanted.scrub)).collect();
+    let disks = facts.disks.iter().map(|disk| planned(disk, replication_type, wanted.scrub));
+    let mut disks: Vec<PlannedDisk> = disks.collect();
+    for disk in &mut disks {
+        match reader_of(&disk.disk_id, facts.seen.as_ref(), asked) {
+            Ok(Some(choice)) => (disk.reader, disk.reader_reason) = (Some(choice.reader), Some(choice.reason)),
+            Ok(None) => {}
+            Err(problem) => blockers.push(*problem),
+        }
+    }
     ReplicationPlan { replication_type, disks, blockers }
+}
+
+/// How a disk is read; nothing is chosen for one that was not looked at.
+fn reader_of(
+    disk_id: &str,
+    seen: Option<&SourceVm>,
+    asked: Option<&ReaderSpec>,
+) -> Result<Option<Choice>, Box<Problem>> {
+    if let Some(reader) = asked {
+        return Ok(Some(Choice { reader: reader.clone(), reason: "it was asked for".to_owned() }));
+    }
+    let Some((seen, disk)) =
+        seen.and_then(|seen| Some((seen, seen.disks.iter().find(|disk| disk.disk_id == disk_id)?)))
+    else {
+        return Ok(None);
+    };
+    let Some(readers) = &seen.readers else {
+        let reason = "the agent does not tell how it could read".to_owned();
+        return Ok(Some(Choice { reader: ReaderSpec::Folder, reason }));
+    };
+    choose(disk, readers).map(Some)
 }
 
 impl DiskFacts {
@@ -154,6 +184,8 @@ fn planned(disk: &DiskFacts, replication_type: ReplicationType, scrub: ScrubRequ
         previous_change_id,
         scrub: disk.scrub_of(replication_type, scrub),
         reason,
+        reader: None,
+        reader_reason: None,
     }
 }
 

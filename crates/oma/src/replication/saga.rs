@@ -52,7 +52,18 @@ async fn validate(state: &OmaState, context: &StepContext) -> StepResult {
     set_status(state, &params, ReplicationStatus::Initializing, "looking at the VM").await?;
     let ask = AskSource::Always;
     let facts = gather(state, &params.vm_context_id, &params.own_jobs(), ask).await.map_err(failed)?;
-    let plan = plan::plan(&facts, &Wanted { replication_type: params.requested, scrub: params.scrub });
+    let wanted = Wanted { replication_type: params.requested, scrub: params.scrub };
+    let plan = plan::plan(&facts, &wanted, params.reader.as_ref());
+    for disk in &plan.disks {
+        let reader = disk.reader.as_ref().map(|reader| reader.kind().to_string());
+        tracing::info!(
+            disk_id = disk.disk_id,
+            reader,
+            why = disk.reader_reason,
+            change_source = disk.reason,
+            "planned"
+        );
+    }
     match merged(&facts.vm_name, plan.blockers.clone()) {
         Some(problem) => Err(step_failure(problem)),
         None => output(&plan),

@@ -1,6 +1,7 @@
 //! `/discover` and `/vms`: the source, each request in a session of its own with the credentials it brings.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use api::extract::{Json, Path};
 use api::vma::{DiscoverRequest, Inventory, PowerOffRequest, PowerOnRequest, PowerView, SourceVm, VmRequest};
@@ -15,8 +16,13 @@ pub(super) async fn discover(Json(request): Json<DiscoverRequest>) -> Result<Jso
     to_the_end("discovering", asking).await.map(Json)
 }
 
-pub(super) async fn vm(Path(moref): Path<String>, Json(request): Json<VmRequest>) -> Result<Json<SourceVm>, VmaError> {
-    to_the_end("reading the VM", async move { vcenter::vm(&request.vcenter, &moref).await }).await.map(Json)
+pub(super) async fn vm(
+    State(state): State<AgentState>,
+    Path(moref): Path<String>,
+    Json(request): Json<VmRequest>,
+) -> Result<Json<SourceVm>, VmaError> {
+    let reading = async move { vcenter::vm(&request.vcenter, &moref, &state.runs).await };
+    to_the_end("reading the VM", reading).await.map(Json)
 }
 
 pub(super) async fn remove_our_vm_snapshots(

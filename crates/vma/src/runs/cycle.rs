@@ -5,7 +5,7 @@
 //! gone before it is taken; two of ours never exist at once. Nothing is written before every disk of the run is proven
 //! to be the one that is meant, on both sides.
 
-use api::vma::{RunDisk, RunPhase, Stretch, SyncMode};
+use api::vma::{ReaderSpec, RunDisk, RunPhase, Stretch, SyncMode};
 use futures::future::try_join_all;
 use model::Extent;
 use model::extent::total_bytes;
@@ -27,8 +27,12 @@ use crate::vcenter;
 
 /// Copies every disk of the run; when this returns `Ok` all of them are durable on the hub.
 pub(super) async fn copy(run: &Run, slot: &mut Option<RunSession>) -> Result<(), VmaError> {
-    let session = slot.insert(RunSession::open(run.request()).await?);
+    let hotadd = &run.surroundings().hotadd;
+    let session = slot.insert(RunSession::open(run.request(), hotadd).await?);
     is_the_vm(session, run).await?;
+    hotadd.sweep(session.vim(), session.vm()).await?;
+    let is_added = |disk: &&RunDisk| disk.reader == ReaderSpec::Hotadd;
+    session.make_room(run.request().disks.iter().filter(is_added).count()).await;
     run.forget_other_runs().await?;
     let mut record = match resumable(session, run).await? {
         Some(record) => record,
@@ -44,7 +48,8 @@ pub(super) async fn copy(run: &Run, slot: &mut Option<RunSession>) -> Result<(),
     let decided = wanted.zip(&meant).map(async |((wanted, state), disk)| {
         let (decision, extents) = changed(&frozen, disk, wanted).await;
         tracing::info!(job_id = run.job_id(), disk_id = wanted.disk_id, reason = decision.reason, "copying");
-        let reason = format!("{}; read by {}", decision.reason, wanted.reader.kind());
+        let why = wanted.reader_reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let reason = format!("{}; read by {}{why}", decision.reason, wanted.reader.kind());
         let named = extents.as_ref().map_or(1, Vec::len);
         state.chose(decision.mode, reason.clone(), disk.change_id.clone(), named);
         (DecidedDisk { change_id: disk.change_id.clone(), mode: decision.mode, reason }, extents)
@@ -70,7 +75,12 @@ pub(super) async fn copy(run: &Run, slot: &mut Option<RunSession>) -> Result<(),
         }
     });
     let deliveries = try_join_all(opening).await?;
-    deliver(run, session, &vm_snapshot, deliveries).await
+    deliver(run, session, &vm_snapshot, deliveries).await?;
+    // What stays is removed before the vm_snapshot is.
+    if let Err(error) = session.remove_disks().await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "disks stay on the agent's VM for now");
+    }
+    Ok(())
 }
 
 /// Sends and makes durable, as often as it is interrupted.

@@ -4,6 +4,7 @@
 //! taken for a run that was stopped meanwhile is still found and removed.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::vma::StartRun;
@@ -12,6 +13,7 @@ use tokio::task::JoinHandle;
 use vsphere::{MoRef, VimSession, VmSnapshotSpec, VsphereError};
 
 use crate::error::VmaError;
+use crate::hotadd::{HotAdd, Room};
 use crate::vcenter;
 
 /// How often the removal of a vm_snapshot is tried before it is left to the next run.
@@ -25,6 +27,10 @@ type Change = JoinHandle<Result<Option<MoRef>, VsphereError>>;
 pub(super) struct RunSession {
     vim: VimSession,
     vm: MoRef,
+    job_id: String,
+    hotadd: Arc<HotAdd>,
+    /// From before the vm_snapshot until no disk is added any more.
+    room: Option<Room>,
     /// What this run calls its vm_snapshots: what is named so on this VM is its own.
     names: [String; 2],
     vm_snapshot: Option<MoRef>,
@@ -35,11 +41,13 @@ pub(super) struct RunSession {
 
 impl RunSession {
     /// Logs in for a run.
-    pub(super) async fn open(request: &StartRun) -> Result<Self, VmaError> {
+    pub(super) async fn open(request: &StartRun, hotadd: &Arc<HotAdd>) -> Result<Self, VmaError> {
         let vim = vcenter::connect(&request.vcenter).await?;
         let names = [vm_snapshot_name(&request.job_id), format!("{VM_SNAPSHOT_PREFIX}cbt-{}", request.job_id)];
         let vm = MoRef::vm(&request.moref);
-        Ok(Self { vim, vm, names, vm_snapshot: None, under_way: None, may_have_left_one: false })
+        let (job_id, hotadd) = (request.job_id.clone(), Arc::clone(hotadd));
+        let (room, vm_snapshot, under_way) = (None, None, None);
+        Ok(Self { vim, vm, job_id, hotadd, room, names, vm_snapshot, under_way, may_have_left_one: false })
     }
 
     pub(super) fn vim(&self) -> &VimSession {
@@ -113,8 +121,23 @@ impl RunSession {
         Ok(made)
     }
 
-    /// Removes the vm_snapshot, if there is one.
+    /// Waits until `disks` may be added to the agent's VM: before the vm_snapshot, which grows while it waits.
+    pub(super) async fn make_room(&mut self, disks: usize) {
+        if disks > 0 {
+            self.room = self.hotadd.room(disks).await;
+        }
+    }
+
+    /// Removes the disks this run added to the agent's VM.
+    pub(super) async fn remove_disks(&mut self) -> Result<(), VmaError> {
+        self.hotadd.remove_of_run(&self.vim, &self.job_id).await?;
+        self.room = None;
+        Ok(())
+    }
+
+    /// Removes the vm_snapshot, if there is one, after the disks that were added from it.
     pub(super) async fn remove_vm_snapshot(&mut self) -> Result<(), VmaError> {
+        self.remove_disks().await?;
         if let Some(vm_snapshot) = &self.vm_snapshot {
             let removal = self.vim.remove_vm_snapshot(vm_snapshot).await;
             removal.map_err(VmaError::vsphere("removing the vm_snapshot"))?;
@@ -154,6 +177,7 @@ impl RunSession {
             );
             tokio::time::sleep(REMOVAL_PAUSE).await;
         }
+        self.hotadd.leave(&self.job_id);
         vcenter::disconnect(&self.vim).await;
     }
 }

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use api::vma::{ReaderSpec, RunDisk};
-use mover::reader::{FolderReader, NbdReader, ServedDisk, Source, fill};
+use mover::reader::{NbdReader, ServedDisk, Source, fill};
 use nbd::uri::{Address, NbdUri};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use runtime::private_file;
-use vsphere::{FolderAccess, FolderDisk, VirtualDisk};
+use vsphere::{Thumbprint, VirtualDisk};
 
 use super::cycle::FrozenVm;
+use super::folder;
 use super::run::Run;
 use crate::error::VmaError;
 
@@ -22,17 +23,11 @@ pub(super) async fn open_source(
 ) -> Result<Source, VmaError> {
     let failed = |source| VmaError::Copy { disk_id: wanted.disk_id.clone(), source };
     match &wanted.reader {
-        ReaderSpec::Folder => {
-            let spec = FolderDisk {
-                datacenter_path: frozen.vm.datacenter_path.clone(),
-                vmdk_path: disk.vmdk_path.clone(),
-                capacity_bytes: disk.capacity_bytes,
-                access: FolderAccess::ViaServer,
-            };
-            let file = frozen.session.open_folder_disk(&spec).await;
-            let file = file.map_err(VmaError::vsphere("opening the disk on its datastore"))?;
-            Ok(Source::remote(FolderReader::new(file)))
+        ReaderSpec::Hotadd => {
+            let hotadd = &run.surroundings().hotadd;
+            Ok(hotadd.add(frozen.session, run.job_id(), frozen.vm, disk).await?)
         }
+        ReaderSpec::Folder => folder::open(run, frozen, disk, wanted).await,
         ReaderSpec::Nbd { uri } => {
             let values = places(frozen, disk, wanted).map(|(name, value)| (name, encoded(value)));
             let values: Vec<(&str, &str)> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -86,18 +81,33 @@ async fn serve(
     private_file::write(&password_file, connection.password.expose().as_bytes())
         .map_err(|source| VmaError::StateFile { path: password_file.clone(), source })?;
     let socket = run.folder().join(format!("{}.sock", wanted.disk_id));
+    let thumbprint = connection.thumbprint.as_deref().and_then(sha1_with_colons);
+    if thumbprint.is_none() && command.arguments.iter().any(|argument| argument.contains("{thumbprint}")) {
+        return Err(VmaError::Invalid {
+            what: "the vCenter's thumbprint",
+            reason: format!("must be its SHA-1 for the command {name:?}: add the vCenter with it"),
+        });
+    }
     let (socket_text, password_text) = (socket.to_string_lossy(), password_file.to_string_lossy());
     let mut values = vec![
         ("socket", &*socket_text),
         ("password_file", &*password_text),
         ("server", frozen.session.host()),
         ("username", connection.username.as_str()),
-        ("thumbprint", connection.thumbprint.as_deref().unwrap_or_default()),
+        ("thumbprint", thumbprint.as_deref().unwrap_or_default()),
     ];
     values.extend(places(frozen, disk, wanted));
     let arguments: Vec<String> = command.arguments.iter().map(|argument| fill(argument, &values)).collect();
     let served = ServedDisk::start(&command.program, &arguments, &socket).await;
     served.map_err(|source| VmaError::Copy { disk_id: wanted.disk_id.clone(), source })
+}
+
+/// A SHA-1 thumbprint as VMware's library wants it; nothing when it is another one.
+fn sha1_with_colons(thumbprint: &str) -> Option<String> {
+    /// Twenty bytes in hexadecimal, with colons between them.
+    const SHA1_CHARS: usize = 59;
+    let text = thumbprint.parse::<Thumbprint>().ok()?.to_string();
+    (text.len() == SHA1_CHARS).then_some(text)
 }
 
 /// A server on a Unix socket only if its path is allowed like a file's. Any TCP server: the hub names vCenters, too.
@@ -137,6 +147,14 @@ mod tests {
             assert!(allowed(&path, &roots).is_err(), "{}", path.display());
         }
         assert!(allowed(&inside.join("disk.raw"), &[]).is_err());
+    }
+
+    #[test]
+    fn only_a_sha1_thumbprint_is_handed_on_with_colons() {
+        let sha1 = "ab".repeat(20);
+        assert_eq!(sha1_with_colons(&sha1), Some(["AB"; 20].join(":")));
+        assert_eq!(sha1_with_colons(&["ab"; 20].join(":")), Some(["AB"; 20].join(":")));
+        assert_eq!((sha1_with_colons(&"ab".repeat(32)), sha1_with_colons("none")), (None, None));
     }
 
     #[test]

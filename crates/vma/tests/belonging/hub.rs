@@ -28,6 +28,7 @@ use tunnel::{
     PairingRecord, Route, ServerTls, csr, issue_agent_certificate,
 };
 use vma::VmaConfig;
+use vma::config::{FolderConfig, HotAddConfig};
 
 /// Longest anything may take here.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -102,6 +103,8 @@ impl Hub {
             state_dir: self.folder.path().join("agent"),
             listen: ([127, 0, 0, 1], 0).into(),
             file_roots: Vec::new(),
+            folder: FolderConfig::default(),
+            hotadd: HotAddConfig::default(),
             nbd_commands: BTreeMap::new(),
             resume_patience_minutes: vma::config::DEFAULT_RESUME_PATIENCE_MINUTES,
         }

@@ -37,7 +37,7 @@ struct HostRoute {
     wire: OnceCell<Wire>,
     /// The last ticket with the request it is for.
     ticket: Mutex<Option<(Method, Url, HeaderValue)>>,
-    /// Set when the host refused a ticket that had worked: then each request needs its own.
+    /// Set when the host refused a ticket: then each request needs its own.
     is_single_use: AtomicBool,
 }
 
@@ -62,7 +62,7 @@ impl Fetch {
         Self { session, route }
     }
 
-    /// Sends a request; a 401 is answered with new credentials, once. Only 200 and 206 come back as a response.
+    /// Sends a request; a 401 or 403 is answered with new credentials, once. Only 200 and 206 come back as a response.
     pub(super) async fn send(
         &self,
         method: Method,
@@ -92,7 +92,7 @@ impl Fetch {
         let url = path.url(wire.base(), Some(datacenter_path));
         let (cookie, generation) = self.session.credentials();
         let first = wire.send(GET, method.clone(), url.clone(), with_cookie(&headers, cookie), RANGE_TIMEOUT).await?;
-        if first.status().as_u16() != 401 || !self.session.renew(generation).await? {
+        if !matches!(first.status().as_u16(), 401 | 403) || !self.session.renew(generation).await? {
             return Ok(first);
         }
         let (cookie, _) = self.session.credentials();
@@ -108,13 +108,14 @@ impl Fetch {
     ) -> Result<Response, VsphereError> {
         let base = host_url(&route.host)?;
         let url = path.url(&base, None);
-        let (cookie, is_fresh) = self.ticket(route, &method, &url).await?;
+        let cookie = self.ticket(route, &method, &url).await?;
         let first = self.to_host(route, &method, path, with_cookie(&headers, Some(cookie))).await?;
-        if is_fresh || !matches!(first.status().as_u16(), 401 | 403) {
+        if !matches!(first.status().as_u16(), 401 | 403) {
             return Ok(first);
         }
+        // Even a new ticket may have been used by a request that went on beside this one.
         route.is_single_use.store(true, Ordering::Relaxed);
-        let (cookie, _) = self.ticket(route, &method, &url).await?;
+        let cookie = self.ticket(route, &method, &url).await?;
         self.to_host(route, &method, path, with_cookie(&headers, Some(cookie))).await
     }
 
@@ -129,19 +130,19 @@ impl Fetch {
         wire.send(GET, method.clone(), path.url(wire.base(), None), headers, RANGE_TIMEOUT).await
     }
 
-    /// A ticket for that request, and whether it has not been used yet.
-    async fn ticket(&self, route: &HostRoute, method: &Method, url: &Url) -> Result<(HeaderValue, bool), VsphereError> {
+    /// A ticket for that request: its own where each is good for one only.
+    async fn ticket(&self, route: &HostRoute, method: &Method, url: &Url) -> Result<HeaderValue, VsphereError> {
         let mut kept = route.ticket.lock().await;
         if let Some((for_method, for_url, cookie)) = kept.as_ref()
             && !route.is_single_use.load(Ordering::Relaxed)
             && (for_method, for_url) == (method, url)
         {
-            return Ok((cookie.clone(), false));
+            return Ok(cookie.clone());
         }
         let ticket = self.acquire(method, url).await?;
         route.wire.get_or_try_init(|| self.connect(route, &ticket)).await?;
         *kept = Some((method.clone(), url.clone(), ticket.cookie.clone()));
-        Ok((ticket.cookie, true))
+        Ok(ticket.cookie)
     }
 
     async fn connect(&self, route: &HostRoute, ticket: &Ticket) -> Result<Wire, VsphereError> {

@@ -70,6 +70,18 @@ impl VimSession {
         self.found(request, uuid).await
     }
 
+    /// One VM by its BIOS uuid, which is what a guest sees of itself (`/sys/class/dmi/id`). Copies of a VM may share it.
+    ///
+    /// # Errors
+    /// `VmNotFound` when there is none.
+    pub async fn virtual_machine_by_bios_uuid(&self, uuid: &str) -> Result<VirtualMachine, VsphereError> {
+        let request = Request::new("FindByUuid", &self.service().search_index)
+            .text("uuid", uuid)
+            .flag("vmSearch", true)
+            .flag("instanceUuid", false);
+        self.found(request, uuid).await
+    }
+
     async fn found(&self, request: Request, what: &str) -> Result<VirtualMachine, VsphereError> {
         let response = self.call(request).await?;
         match response.reference_of("returnval").filter(|moref| moref.kind() == "VirtualMachine") {

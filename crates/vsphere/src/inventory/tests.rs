@@ -217,7 +217,35 @@ fn disks_are_read_with_controller_backing_and_settings() {
     assert_eq!(boot, [false, false, false, true], "the boot order names it");
     let types: Vec<_> = vm.controllers.iter().map(|controller| controller.controller_type.as_str()).collect();
     assert_eq!(types, ["ide", "pvscsi", "lsilogic_sas", "nvme"]);
-    assert_eq!(crate::reconfigure::free_scsi_unit(&vm), Some((1000, 2)));
+}
+
+#[test]
+fn one_more_disk_goes_to_the_first_free_unit_then_to_a_new_controller() {
+    use crate::reconfigure::{DiskSlot, free_disk_slot};
+    let mut vm = Draft::read(&vm_object()).resolve(&surroundings());
+    let unit = |controller_key, unit_number| Some(DiskSlot::Unit { controller_key, unit_number });
+    assert_eq!(free_disk_slot(&vm, None), unit(1000, 2));
+    assert_eq!(free_disk_slot(&vm, Some(1)), None, "a shared controller is no place");
+    let fill = |vm: &mut VirtualMachine, units: std::ops::Range<i32>| {
+        for unit_number in units.filter(|unit| *unit != 7) {
+            let disk = VirtualDisk { device_key: 2000 + unit_number, unit_number, ..vm.disks[0].clone() };
+            vm.controllers[1].device_keys.push(disk.device_key);
+            vm.disks.push(disk);
+        }
+    };
+    fill(&mut vm, 2..7);
+    assert_eq!(free_disk_slot(&vm, None), unit(1000, 8), "unit 7 is the controller's own");
+    fill(&mut vm, 8..16);
+    vm.hardware_version = Some(14);
+    assert_eq!(free_disk_slot(&vm, None), unit(1000, 16));
+    vm.hardware_version = Some(13);
+    assert_eq!(free_disk_slot(&vm, None), Some(DiskSlot::NewController { bus: 2 }));
+    assert_eq!(free_disk_slot(&vm, Some(0)), None, "only that controller was allowed");
+    for bus in [2, 3] {
+        let controller_type = "buslogic".to_owned();
+        vm.controllers.push(Controller { key: 1000 + bus, bus, controller_type, ..vm.controllers[1].clone() });
+    }
+    assert_eq!(free_disk_slot(&vm, None), None, "there are four SCSI controllers");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::reconfigure::Changes;
 use super::{Answer, Context};
 use crate::vcenter::fault::Fault;
+use crate::vcenter::hot_add;
 use crate::vcenter::state::Lab;
 use crate::vcenter::tasks::{Progress, Task};
 use crate::vcenter::value::MoRef;
@@ -25,9 +26,12 @@ pub(crate) fn dispatch(context: &Context<'_>) -> Result<Answer, Fault> {
         "CreateSnapshot_Task" | "CreateSnapshotEx_Task" => create_vm_snapshot(context),
         "RemoveSnapshot_Task" => {
             let with_children = context.call.body.flag("removeChildren");
-            on_vm_snapshot(context, move |vm, id| vm.remove_vm_snapshot(id, with_children))
+            on_vm_snapshot(context, move |lab, vm, id| {
+                hot_add::refuse_removal(lab, vm, id)?;
+                vm.remove_vm_snapshot(id, with_children)
+            })
         }
-        "RevertToSnapshot_Task" => on_vm_snapshot(context, Vm::revert),
+        "RevertToSnapshot_Task" => on_vm_snapshot(context, |_, vm, id| vm.revert(id)),
         "RenameSnapshot" => rename(context),
         "RemoveAllSnapshots_Task" => start(context, Box::new(|_, vm| vm.remove_all_vm_snapshots().map(|()| None))),
         "RevertToCurrentSnapshot_Task" => revert_to_current(context),
@@ -72,10 +76,10 @@ fn create_vm_snapshot(context: &Context<'_>) -> Result<Answer, Fault> {
 
 fn on_vm_snapshot(
     context: &Context<'_>,
-    work: impl FnOnce(&Vm, &str) -> Result<(), Fault> + Send + 'static,
+    work: impl FnOnce(&Lab, &Vm, &str) -> Result<(), Fault> + Send + 'static,
 ) -> Result<Answer, Fault> {
     let id = context.call.this.id.clone();
-    start(context, Box::new(move |_, vm| work(vm, &id).map(|()| None)))
+    start(context, Box::new(move |lab, vm| work(lab, vm, &id).map(|()| None)))
 }
 
 fn revert_to_current(context: &Context<'_>) -> Result<Answer, Fault> {
