@@ -2,8 +2,10 @@
 
 mod power;
 
+use std::num::NonZeroU32;
+
 use model::status::{ChangeSource, Firmware, ReaderKind};
-use model::{ChangeId, Secret};
+use model::{BandwidthLimit, ChangeId, CompressionMode, Secret};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -249,6 +251,24 @@ pub struct StartRun {
     pub connections_per_disk: u32,
     /// The disks, all of one vm_snapshot.
     pub disks: Vec<RunDisk>,
+    /// Whether what is sent is compressed; as the agent's configuration says when absent.
+    #[serde(default)]
+    pub compression: Option<CompressionMode>,
+    /// How much may be sent.
+    #[serde(default)]
+    pub limits: RunLimits,
+}
+
+/// How much may be sent: `POST /runs/{job_id}/limits` changes it while a run goes on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RunLimits {
+    /// MiB per second of this run alone.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>, minimum = 1)]
+    pub limit_mib_per_s: Option<NonZeroU32>,
+    /// What the hub allows the agent in all, beside the agent's own configuration; the lowest in force counts.
+    #[serde(default)]
+    pub agent_limits: Vec<BandwidthLimit>,
 }
 
 /// How far a run is.
@@ -315,6 +335,15 @@ pub struct RunDiskView {
     pub eta_seconds: Option<u64>,
     /// Whether all of it is durable on the hub.
     pub durable: bool,
+    /// Bytes given to TCP: compressed, encrypted, with everything around them.
+    #[serde(default)]
+    pub bytes_on_wire: u64,
+    /// How much of what was sent went compressed, in percent; absent where the hub cannot take it or it is off.
+    #[serde(default)]
+    pub compressed_share_percent: Option<u32>,
+    /// What was left of what was compressed, in percent; absent where nothing was.
+    #[serde(default)]
+    pub compression_ratio_percent: Option<u32>,
 }
 
 /// A run, live.
@@ -406,6 +435,14 @@ impl VmaClient {
     /// The agent's problem, or no answer.
     pub async fn run(&self, job_id: &str) -> Result<RunView, ClientError> {
         self.client.get(&format!("/runs/{job_id}")).await
+    }
+
+    /// Changes how much a run that is under way may send, and the agent in all.
+    ///
+    /// # Errors
+    /// The agent's problem, or no answer.
+    pub async fn limit_run(&self, job_id: &str, limits: &RunLimits) -> Result<RunView, ClientError> {
+        self.client.post(&format!("/runs/{job_id}/limits"), limits).await
     }
 
     /// Stops a run and removes its vm_snapshot.

@@ -115,6 +115,9 @@ pub enum BandwidthLimitError {
 }
 
 impl TimeOfDay {
+    /// The beginning of a day.
+    pub const MIDNIGHT: Self = Self(0);
+
     /// The time so many minutes after midnight.
     ///
     /// # Errors
@@ -238,9 +241,7 @@ impl BandwidthLimit {
         let on = |day| self.days.is_empty() || self.days.contains(&day);
         match (self.from, self.to) {
             (Some(from), Some(to)) if from < to => on(now.day) && from <= now.time && now.time < to,
-            (Some(from), Some(to)) => {
-                (on(now.day) && from <= now.time) || (on(now.day.before()) && now.time < to)
-            }
+            (Some(from), Some(to)) => (on(now.day) && from <= now.time) || (on(now.day.before()) && now.time < to),
             _ => on(now.day),
         }
     }

@@ -6,16 +6,20 @@ mod certify;
 mod copy;
 mod facts;
 mod finish;
+mod limits;
 pub mod plan;
 mod proof;
 mod provision;
 mod saga;
 mod view;
 
+use std::num::NonZeroU32;
+
 use api::Problem;
 use api::oma::replications::{Accepted, ReplicationPlan, RequestedType, StartReplication};
 use api::vma::ReaderSpec;
 use joblog::{JobRow, JobStore, NewJob, StepError};
+use model::CompressionMode;
 use model::id::replication_job_id;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -41,6 +45,12 @@ pub struct Params {
     /// How the agent reads the disks.
     #[serde(default)]
     pub reader: Option<ReaderSpec>,
+    /// Whether the agent compresses what it sends.
+    #[serde(default)]
+    pub compression: Option<CompressionMode>,
+    /// Most MiB per second it sends.
+    #[serde(default)]
+    pub limit_mib_per_s: Option<NonZeroU32>,
     /// The failover it is a part of (`failover-…`).
     #[serde(default)]
     pub failover_id: Option<String>,
@@ -95,8 +105,14 @@ pub(crate) async fn start_child(
     if state.store().load(child.tracking_id).await?.is_some() {
         return Ok(());
     }
-    let request =
-        StartReplication { vm_context_id: vm_context_id.to_owned(), replication_type, quiesce: false, reader: None };
+    let request = StartReplication {
+        vm_context_id: vm_context_id.to_owned(),
+        replication_type,
+        quiesce: false,
+        reader: None,
+        compression: None,
+        limit_mib_per_s: None,
+    };
     start_as(state, &request, Some(child)).await.map(|_| ())
 }
 
@@ -120,6 +136,8 @@ async fn start_as(
         requested: request.replication_type,
         quiesce: request.quiesce,
         reader: request.reader.clone(),
+        compression: request.compression,
+        limit_mib_per_s: request.limit_mib_per_s,
         failover_id: own_job.map(str::to_owned),
     };
     let operation = format!("replicate {} ({})", facts.vm_name, plan.replication_type);

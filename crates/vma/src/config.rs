@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use model::{BandwidthLimit, CompressionMode};
 use serde::Deserialize;
 
 /// What the agent needs to know.
@@ -24,6 +25,30 @@ pub struct VmaConfig {
     /// Commands that serve a frozen disk as NBD, by name: the hub can choose one, never write one.
     #[serde(default)]
     pub nbd_commands: BTreeMap<String, NbdCommand>,
+    /// Manners on the link to the hub.
+    #[serde(default)]
+    pub wan: WanConfig,
+}
+
+/// How the link to the hub is used.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WanConfig {
+    /// Whether what is sent is compressed, unless a replication says otherwise.
+    #[serde(default)]
+    pub compression: CompressionMode,
+    /// Limits of everything this agent sends to the data plane; the lowest in force counts.
+    #[serde(default)]
+    pub limit: Vec<BandwidthLimit>,
+    /// NBD connections that copy at a time; further disks wait for their turn.
+    #[serde(default = "max_connections")]
+    pub max_connections: u32,
+}
+
+impl Default for WanConfig {
+    fn default() -> Self {
+        Self { compression: CompressionMode::default(), limit: Vec::new(), max_connections: max_connections() }
+    }
 }
 
 /// A command that serves one frozen disk as NBD on the Unix socket `{socket}`.
@@ -52,6 +77,11 @@ impl VmaConfig {
     pub fn run_folder(&self, job_id: &str) -> PathBuf {
         self.runs_folder().join(job_id)
     }
+}
+
+/// 16 disks: each holds a thread and some MiB per connection here and on the hub.
+fn max_connections() -> u32 {
+    32
 }
 
 fn state_dir() -> PathBuf {

@@ -2,7 +2,7 @@
 //!
 //! It decides nothing that outlasts a run and stores nothing but its own identity: plans, credentials and commits are
 //! the hub's. In reading order: `config`, `enrol` and `renewal` (how it belongs to a hub, over `hub`), `http` (what it
-//! answers), `vcenter` and `describe` (what there is), `power` (of the source), `runs` (how disks are moved).
+//! answers), `vcenter` and `describe` (what there is), `power` (of the source), `runs` (how disks are moved), `wan` and `lanes` (with what manners).
 
 pub mod config;
 pub mod enrol;
@@ -13,8 +13,10 @@ pub mod vcenter;
 
 mod describe;
 mod hub;
+mod lanes;
 mod power;
 mod renewal;
+mod wan;
 
 use std::path::Path;
 use std::sync::Arc;

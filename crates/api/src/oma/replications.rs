@@ -1,7 +1,9 @@
 //! `/replications`: starting, watching and cancelling them; change ids.
 
-use model::ChangeId;
+use std::num::NonZeroU32;
+
 use model::status::{ReplicationStatus, ReplicationType};
+use model::{ChangeId, CompressionMode};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -40,6 +42,13 @@ pub struct StartReplication {
     /// How the agent reads the disks; datastore ranges when absent.
     #[serde(default)]
     pub reader: Option<ReaderSpec>,
+    /// Whether the agent compresses what it sends; as its configuration says when absent.
+    #[serde(default)]
+    pub compression: Option<CompressionMode>,
+    /// Most MiB per second this replication may send, beside what its agent may in all.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>, minimum = 1)]
+    pub limit_mib_per_s: Option<NonZeroU32>,
 }
 
 /// 202: long work was accepted.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::gateway::{DIGEST_RECORD_BYTES, DigestRecord};
-use api::vma::{ReaderSpec, RunDisk, RunPhase, RunView, SourceVm, StartRun, VcenterConnection, VmRequest, VmaClient};
+use api::vma::{
+    ReaderSpec, RunDisk, RunLimits, RunPhase, RunView, SourceVm, StartRun, VcenterConnection, VmRequest, VmaClient,
+};
 use block::{BlockDevice, MemoryDevice};
 use futures::StreamExt;
 use lab::guest::{Guest, Scatter};
@@ -15,7 +17,7 @@ use model::status::ChangeSource;
 use model::{ChangeId, LEAF_SIZE_BYTES, Secret};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use vma::config::NbdCommand;
+use vma::config::{NbdCommand, WanConfig};
 use vma::{VmaConfig, VmaError};
 
 use crate::hub::Hub;
@@ -78,6 +80,7 @@ impl Site {
             listen: ([127, 0, 0, 1], 0).into(),
             file_roots: Vec::new(),
             nbd_commands: command(folder.path()).map(|command| ("serve".to_owned(), command)).into_iter().collect(),
+            wan: WanConfig::default(),
         };
         let shutdown = CancellationToken::new();
         let agent = tokio::spawn(vma::run(config.clone(), shutdown.clone()));
@@ -133,6 +136,8 @@ impl Site {
             quiesce: false,
             connections_per_disk: 2,
             disks: disks.collect(),
+            compression: None,
+            limits: RunLimits::default(),
         };
         (request, devices)
     }

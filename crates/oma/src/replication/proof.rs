@@ -173,6 +173,9 @@ mod tests {
             speed_bps: 0,
             eta_seconds: None,
             durable: true,
+            bytes_on_wire: 0,
+            compressed_share_percent: None,
+            compression_ratio_percent: None,
         }
     }
 

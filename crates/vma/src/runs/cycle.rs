@@ -56,8 +56,11 @@ pub(super) async fn copy(run: &Run, slot: &mut Option<RunSession>) -> Result<(),
         move |source| VmaError::Copy { disk_id, source }
     };
     let transfers = copies.iter().zip(&request.disks);
-    try_join_all(transfers.map(async |(copy, disk)| copy.transfer(cancel).await.map_err(failed(&disk.disk_id))))
-        .await?;
+    let transfers = transfers.map(async |(copy, disk)| {
+        let _turn = run.surroundings().wan.turn(&request.moref, request.connections_per_disk).await;
+        copy.transfer(cancel).await.map_err(failed(&disk.disk_id))
+    });
+    try_join_all(transfers).await?;
     still_frozen(session, &vm_snapshot).await?;
     run.enter(RunPhase::Flushing);
     for ((copy, disk), state) in copies.iter().zip(&request.disks).zip(run.disks()) {
@@ -109,7 +112,7 @@ async fn open_copy(
     state: &DiskState,
 ) -> Result<Arc<DiskCopy>, VmaError> {
     let failed = |source| VmaError::Copy { disk_id: wanted.disk_id.clone(), source };
-    let target = open_target(run, wanted).await?;
+    let target = open_target(run, wanted, state).await?;
     let source = open_source(run, frozen, disk, wanted).await?;
     if source.capacity_bytes() < wanted.capacity_bytes {
         let found_bytes = source.capacity_bytes();
@@ -185,10 +188,10 @@ async fn changed(frozen: &FrozenVm<'_>, disk: &VirtualDisk, wanted: &RunDisk) ->
 }
 
 /// Opens the connections to the export and proves that it was made for this disk.
-async fn open_target(run: &Run, wanted: &RunDisk) -> Result<Target, VmaError> {
+async fn open_target(run: &Run, wanted: &RunDisk, state: &DiskState) -> Result<Target, VmaError> {
     let failed = |source| VmaError::Copy { disk_id: wanted.disk_id.clone(), source };
     let open = async || {
-        let channel = Box::new(run.surroundings().dialer.dial_nbd().await?);
+        let channel = Box::new(run.surroundings().dialer.dial_data(state.link()).await?);
         let lane = Lane::open(channel, &wanted.export_name, Wishes::default()).await;
         lane.map_err(|source| failed(MoverError::OpenTarget { export: wanted.export_name.clone(), source }))
     };

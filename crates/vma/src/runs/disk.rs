@@ -6,6 +6,7 @@ use api::vma::{RunDiskView, SyncMode};
 use model::ChangeId;
 use mover::progress::DiskProgress;
 use parking_lot::Mutex;
+use tunnel::DataLink;
 
 /// How a disk is copied, once that is decided.
 #[derive(Debug, Clone, Default)]
@@ -23,11 +24,17 @@ pub(crate) struct DiskState {
     disk_id: String,
     chosen: Mutex<Chosen>,
     progress: Arc<DiskProgress>,
+    link: DataLink,
 }
 
 impl DiskState {
-    pub(super) fn new(disk_id: String) -> Self {
-        Self { disk_id, chosen: Mutex::default(), progress: Arc::default() }
+    pub(super) fn new(disk_id: String, link: DataLink) -> Self {
+        Self { disk_id, chosen: Mutex::default(), progress: Arc::default(), link }
+    }
+
+    /// What its connections to the hub are to be like.
+    pub(super) fn link(&self) -> &DataLink {
+        &self.link
     }
 
     pub(super) fn progress(&self) -> Arc<DiskProgress> {
@@ -46,7 +53,7 @@ impl DiskState {
 
     pub(super) fn view(&self) -> RunDiskView {
         let chosen = self.chosen.lock().clone();
-        let progress = self.progress.view();
+        let (progress, wire) = (self.progress.view(), self.link.meter.view());
         RunDiskView {
             disk_id: self.disk_id.clone(),
             sync_mode: chosen.mode,
@@ -61,6 +68,9 @@ impl DiskState {
             speed_bps: progress.speed_bps,
             eta_seconds: progress.eta_seconds,
             durable: chosen.durable,
+            bytes_on_wire: wire.bytes_on_wire,
+            compressed_share_percent: wire.compressed_share_percent(),
+            compression_ratio_percent: wire.compression_ratio_percent(),
         }
     }
 }

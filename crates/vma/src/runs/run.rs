@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use api::Problem;
-use api::vma::{RunPhase, RunView, StartRun};
+use api::vma::{RunLimits, RunPhase, RunView, StartRun};
 use mover::MoverError;
 use parking_lot::Mutex;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tunnel::JobPace;
 
 use super::Surroundings;
 use super::cycle;
@@ -17,6 +18,7 @@ use super::disk::DiskState;
 use super::phase_text;
 use super::session::RunSession;
 use crate::error::VmaError;
+use crate::wan::bytes_per_s;
 
 /// What changes while a run goes on.
 #[derive(Debug, Clone)]
@@ -33,6 +35,7 @@ pub(crate) struct Run {
     request: StartRun,
     surroundings: Arc<Surroundings>,
     disks: Vec<Arc<DiskState>>,
+    pace: Arc<JobPace>,
     state: Mutex<State>,
     phases: watch::Sender<RunPhase>,
     /// The open session and the vm_snapshot, from its creation to its removal.
@@ -43,13 +46,16 @@ pub(crate) struct Run {
 
 impl Run {
     pub(super) fn new(request: StartRun, surroundings: Arc<Surroundings>, cancel: CancellationToken) -> Self {
-        let disks = request.disks.iter().map(|disk| Arc::new(DiskState::new(disk.disk_id.clone()))).collect();
+        let (pace, links) = surroundings.wan.share_of(&request);
+        let disks = request.disks.iter().zip(links);
+        let disks = disks.map(|(disk, link)| Arc::new(DiskState::new(disk.disk_id.clone(), link))).collect();
         let state =
             State { phase: RunPhase::Preparing, vm_snapshot: None, quiesced: false, error: None, ended_at: None };
         Self {
             request,
             surroundings,
             disks,
+            pace,
             state: Mutex::new(state),
             phases: watch::Sender::new(RunPhase::Preparing),
             source: tokio::sync::Mutex::default(),
@@ -72,6 +78,11 @@ impl Run {
 
     pub(super) fn disks(&self) -> &[Arc<DiskState>] {
         &self.disks
+    }
+
+    /// What the run sends, from now on.
+    pub(super) fn limit(&self, limits: &RunLimits) {
+        self.pace.set_limit(bytes_per_s(limits));
     }
 
     pub(super) fn cancellation(&self) -> &CancellationToken {
@@ -207,6 +218,7 @@ impl Run {
     }
 
     fn end(&self, phase: RunPhase, error: Option<Problem>) {
+        self.pace.set_limit(None);
         {
             let mut state = self.state.lock();
             state.error = error;

@@ -103,6 +103,7 @@ impl Hub {
             listen: ([127, 0, 0, 1], 0).into(),
             file_roots: Vec::new(),
             nbd_commands: BTreeMap::new(),
+            wan: vma::config::WanConfig::default(),
         }
     }
 
