@@ -66,21 +66,33 @@ impl Site {
 
     /// With the NBD command `serve` that is made for a folder.
     pub(crate) async fn with_command(vm: VmSpec, command: impl FnOnce(&Path) -> Option<NbdCommand>) -> Self {
+        let hub = Hub::start().await;
+        let address = hub.address();
+        Self::beside(hub, &address, vm, command, WanConfig::default()).await
+    }
+
+    /// With an agent that reaches the hub at `address`.
+    pub(crate) async fn beside(
+        mut hub: Hub,
+        address: &str,
+        vm: VmSpec,
+        command: impl FnOnce(&Path) -> Option<NbdCommand>,
+        wan: WanConfig,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let vcenter =
             VcenterConfig { state_dir: folder.path().join("vcenter"), vms: vec![vm], ..VcenterConfig::default() };
         let sim = VcenterSim::start(vcenter).await.unwrap();
-        let mut hub = Hub::start().await;
         let state_dir = folder.path().join("agent");
         std::fs::create_dir(&state_dir).unwrap();
         hub.enrol(&state_dir);
         let config = VmaConfig {
-            hub: hub.address(),
+            hub: address.to_owned(),
             state_dir,
             listen: ([127, 0, 0, 1], 0).into(),
             file_roots: Vec::new(),
             nbd_commands: command(folder.path()).map(|command| ("serve".to_owned(), command)).into_iter().collect(),
-            wan: WanConfig::default(),
+            wan,
         };
         let shutdown = CancellationToken::new();
         let agent = tokio::spawn(vma::run(config.clone(), shutdown.clone()));
@@ -273,6 +285,6 @@ pub(crate) fn wrong_password() -> Secret {
     Secret::new("not the password")
 }
 
-fn keys() -> impl Iterator<Item = i32> {
+pub(crate) fn keys() -> impl Iterator<Item = i32> {
     2000..
 }
