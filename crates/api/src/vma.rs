@@ -1,16 +1,16 @@
 //! The agent's API: discovery, runs that move bytes, and the source's power.
 
+mod limits;
 mod power;
 
-use std::num::NonZeroU32;
-
 use model::status::{ChangeSource, Firmware, ReaderKind};
-use model::{BandwidthLimit, ChangeId, CompressionMode, Secret};
+use model::{ChangeId, CompressionMode, Secret};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::client::{Client, ClientError, ResponseBody};
 use crate::problem::Problem;
+pub use limits::RunLimits;
 pub use power::{PowerOffRequest, PowerOnRequest, PowerView, ShutdownKind};
 
 /// How to reach a vCenter or an ESXi host. Travels only inside the agent's mutually authenticated connection.
@@ -257,18 +257,6 @@ pub struct StartRun {
     /// How much may be sent.
     #[serde(default)]
     pub limits: RunLimits,
-}
-
-/// How much may be sent: `POST /runs/{job_id}/limits` changes it while a run goes on.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct RunLimits {
-    /// MiB per second of this run alone.
-    #[serde(default)]
-    #[schema(value_type = Option<u32>, minimum = 1)]
-    pub limit_mib_per_s: Option<NonZeroU32>,
-    /// What the hub allows the agent in all, beside the agent's own configuration; the lowest in force counts.
-    #[serde(default)]
-    pub agent_limits: Vec<BandwidthLimit>,
 }
 
 /// How far a run is.

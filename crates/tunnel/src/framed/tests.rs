@@ -16,7 +16,9 @@ fn content(length: usize) -> Vec<u8> {
         state ^= state << 17;
         state.to_le_bytes()[5]
     };
-    let kind = |at: usize| (at / 100_000) % 3;
+    // In a long one, some blocks are of one kind alone.
+    let stripe = if length > 1 << 20 { 600_000 } else { 20_000 };
+    let kind = |at: usize| (at / stripe) % 3;
     let byte = |at: usize| match kind(at) {
         0 => 0,
         1 => b"all disks are equal, some are more equal. "[at % 42],
@@ -63,7 +65,7 @@ fn everything_arrives_in_every_mode_and_only_what_is_shorter_is_compressed() {
             assert_eq!(view.bytes_unpacked, 0);
             assert!(view.bytes_on_wire > 3_000_017);
         } else {
-            assert!(view.bytes_unpacked > 1_500_000 && view.bytes_raw > 400_000, "{mode} {view:?}");
+            assert!(view.bytes_unpacked > 1_500_000 && view.bytes_raw > 250_000, "{mode} {view:?}");
             assert!(view.bytes_on_wire < 2_000_000, "{mode} {view:?}");
         }
     }

@@ -131,6 +131,8 @@ async fn open_copy(
         known => known,
     };
     let plan = plan(mode, wanted.capacity_bytes, extents);
+    // Disks that wait for their turn are work to be done, too.
+    progress.begin(plan.bytes_total);
     Ok(Arc::new(DiskCopy { source, target, plan, mode, digests: Some(digests), progress }))
 }
 
