@@ -1,16 +1,18 @@
 //! The agent's API: discovery, runs that move bytes, and the source's power.
 
+mod limits;
 mod power;
 
 use std::collections::BTreeMap;
 
 use model::status::{ChangeSource, Firmware, ReaderKind};
-use model::{ChangeId, Secret};
+use model::{ChangeId, CompressionMode, Secret};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::client::{Client, ClientError, ResponseBody};
 use crate::problem::Problem;
+pub use limits::RunLimits;
 pub use power::{PowerOffRequest, PowerOnRequest, PowerView, ShutdownKind};
 
 /// How to reach a vCenter or an ESXi host. Travels only inside the agent's mutually authenticated connection.
@@ -294,6 +296,12 @@ pub struct StartRun {
     pub connections_per_disk: u32,
     /// The disks, all of one vm_snapshot.
     pub disks: Vec<RunDisk>,
+    /// Whether what is sent is compressed; as the agent's configuration says when absent.
+    #[serde(default)]
+    pub compression: Option<CompressionMode>,
+    /// How much may be sent.
+    #[serde(default)]
+    pub limits: RunLimits,
 }
 
 /// How far a run is.
@@ -366,6 +374,15 @@ pub struct RunDiskView {
     /// Bytes that were durable when the copy last went on after an interruption, and were not sent again.
     #[serde(default)]
     pub bytes_kept: u64,
+    /// Bytes given to TCP: compressed, encrypted, with everything around them.
+    #[serde(default)]
+    pub bytes_on_wire: u64,
+    /// How much of what was sent went compressed, in percent; absent where the hub cannot take it or it is off.
+    #[serde(default)]
+    pub compressed_share_percent: Option<u32>,
+    /// What was left of what was compressed, in percent; absent where nothing was.
+    #[serde(default)]
+    pub compression_ratio_percent: Option<u32>,
 }
 
 /// A run, live.
@@ -467,6 +484,14 @@ impl VmaClient {
     /// The agent's problem, or no answer.
     pub async fn run(&self, job_id: &str) -> Result<RunView, ClientError> {
         self.client.get(&format!("/runs/{job_id}")).await
+    }
+
+    /// Changes how much a run that is under way may send, and the agent in all.
+    ///
+    /// # Errors
+    /// The agent's problem, or no answer.
+    pub async fn limit_run(&self, job_id: &str, limits: &RunLimits) -> Result<RunView, ClientError> {
+        self.client.post(&format!("/runs/{job_id}/limits"), limits).await
     }
 
     /// Stops a run and removes its vm_snapshot.

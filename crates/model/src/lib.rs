@@ -1,4 +1,4 @@
-//! The nouns of MigrateKit: ids, statuses and their legal transitions, change ids, extents, sizes, failure kinds.
+//! The nouns of MigrateKit: ids, statuses and their legal transitions, change ids, extents, sizes, limits, failure kinds.
 //!
 //! Values and pure functions only. No I/O, no clock of its own, nothing of any protocol.
 
@@ -11,9 +11,11 @@ pub mod ownership;
 pub mod secret;
 pub mod size;
 pub mod status;
+pub mod wan;
 
 pub use change_id::{ChangeId, Lineage};
 pub use extent::{Extent, LEAF_SIZE_BYTES};
 pub use failure::FailureKind;
 pub use mac::{MacAddress, MacAddressError};
 pub use secret::Secret;
+pub use wan::{BandwidthLimit, CompressionMode};

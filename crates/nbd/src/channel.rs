@@ -54,7 +54,7 @@ impl Intake {
 
     /// Makes room so that `length` bytes can be there at once, and some more can be received, by moving what is there
     /// to the front if need be.
-    fn make_room(&mut self, length: usize) {
+    pub fn make_room(&mut self, length: usize) {
         let wanted = length.saturating_sub(self.end - self.start).max(MIN_SPARE_BYTES);
         if self.bytes.len() - self.end < wanted && self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);

@@ -1,5 +1,7 @@
-//! The agents that are connected: who, since when, and a client for each. Rows and audit are written by `session`.
+//! The agents that are connected: who, since when, and a client for each. Rows and audit are written by `session`;
+//! what an agent may send is in `limits`.
 
+pub mod limits;
 pub mod session;
 
 use std::collections::HashMap;

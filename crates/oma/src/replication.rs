@@ -6,6 +6,7 @@ mod certify;
 mod copy;
 mod facts;
 mod finish;
+mod limits;
 pub mod plan;
 mod proof;
 mod provision;
@@ -14,10 +15,13 @@ mod saga;
 mod scrub;
 mod view;
 
+use std::num::NonZeroU32;
+
 use api::Problem;
 use api::oma::replications::{Accepted, ReplicationPlan, RequestedType, ScrubRequest, StartReplication};
 use api::vma::ReaderSpec;
 use joblog::{JobRow, JobStore, NewJob, StepError};
+use model::CompressionMode;
 use model::id::replication_job_id;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -50,6 +54,12 @@ pub struct Params {
     /// Whether the volumes are written at once.
     #[serde(default)]
     pub in_place: bool,
+    /// Whether the agent compresses what it sends.
+    #[serde(default)]
+    pub compression: Option<CompressionMode>,
+    /// Most MiB per second it sends.
+    #[serde(default)]
+    pub limit_mib_per_s: Option<NonZeroU32>,
     /// The failover it is a part of (`failover-…`).
     #[serde(default)]
     pub failover_id: Option<String>,
@@ -127,6 +137,8 @@ pub(crate) async fn start_child(
         scrub: wanted.scrub,
         keep_points: None,
         in_place: false,
+        compression: None,
+        limit_mib_per_s: None,
     };
     start_as(state, &request, Some(child)).await.map(|_| ())
 }
@@ -156,6 +168,8 @@ async fn start_as(
         reader: request.reader.clone(),
         scrub: request.scrub,
         in_place: request.in_place,
+        compression: request.compression,
+        limit_mib_per_s: request.limit_mib_per_s,
         failover_id: own_job.map(str::to_owned),
     };
     let operation = format!("replicate {} ({})", facts.vm_name, plan.replication_type);

@@ -43,6 +43,7 @@ fn operator_routes() -> OpenApiRouter<OmaState> {
         .routes(routes!(agents::approve))
         .routes(routes!(agents::reject))
         .routes(routes!(agents::revoke))
+        .routes(routes!(agents::limits, agents::set_limits))
         .routes(routes!(jobs::list))
         .routes(routes!(jobs::get))
         .routes(routes!(jobs::log))

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::certificate::PeerIdentity;
-use crate::channel::TlsChannel;
+use crate::data::DataChannel;
 use crate::error::TunnelError;
 use crate::handshake::{self, MAX_HANDSHAKE_BYTES};
 use crate::route::{Route, RouteClass};
@@ -76,7 +76,7 @@ pub struct AcceptedNbd {
     /// Who is on it.
     pub peer: PeerIdentity,
     /// The decrypted bytes, for a thread.
-    pub channel: TlsChannel,
+    pub channel: DataChannel,
     /// Where it came from.
     pub remote: SocketAddr,
 }
@@ -194,8 +194,9 @@ impl Acceptor {
         let class = hello.client_hello().alpn().map_or(RouteClass::Http, RouteClass::of);
         let config = self.tls.config(class);
         if class == RouteClass::Nbd {
-            let (channel, certificate) = handshake::server(tcp, config, received).await.map_err(failed)?;
-            let peer = peer_identity(certificate.as_ref(), remote)?;
+            let shaken = handshake::server(tcp, config, received).await.map_err(failed)?;
+            let peer = peer_identity(shaken.certificate.as_ref(), remote)?;
+            let channel = DataChannel::accepted(shaken);
             return Ok(Incoming::Nbd(Box::new(AcceptedNbd { peer, channel, remote })));
         }
         let stream = StartHandshake::from_parts(hello, tcp).into_stream(config).await.map_err(failed)?;

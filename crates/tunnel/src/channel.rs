@@ -10,11 +10,14 @@ use std::sync::Arc;
 
 use nbd::channel::{Channel, Hangup, Intake, receive_some, send_all};
 use nbd::limits::MIN_SPARE_BYTES;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
 use rustls::{AlertDescription, ConnectionTrafficSecrets, ExtractedSecrets};
 
+use crate::meter::WireMeter;
+use crate::pace::DiskPace;
 use crate::record::{
     ContentType, MAX_PLAINTEXT_BYTES, MAX_RECORD_BYTES, OVERHEAD_BYTES, RecordError, RecordKey, record_length,
 };
@@ -84,6 +87,8 @@ pub struct TlsChannel {
     is_over: bool,
     /// Ends waits for a peer from whom nothing comes any more; none where silence is no trouble.
     pulse: Option<Arc<Pulse>>,
+    meter: Option<Arc<WireMeter>>,
+    pace: Option<Arc<DiskPace>>,
 }
 
 impl std::fmt::Debug for TlsChannel {
@@ -120,6 +125,8 @@ impl TlsChannel {
             owes_key_update: false,
             is_over: false,
             pulse: None,
+            meter: None,
+            pace: None,
         })
     }
 
@@ -128,6 +135,11 @@ impl TlsChannel {
         pulse.watch(&self.tcp)?;
         self.pulse = Some(pulse);
         Ok(self)
+    }
+
+    /// From now on, what is sent is counted here and waits for its turn there.
+    pub(crate) fn send_within(&mut self, meter: Arc<WireMeter>, pace: Option<Arc<DiskPace>>) {
+        (self.meter, self.pace) = (Some(meter), pace);
     }
 
     /// Replaces keys after so many records.
@@ -166,7 +178,14 @@ impl TlsChannel {
     }
 
     fn send_sealed(&mut self) -> io::Result<()> {
-        let sealed = &self.outgoing[..std::mem::take(&mut self.outgoing_end)];
+        let length = std::mem::take(&mut self.outgoing_end);
+        if let Some(pace) = &self.pace {
+            pace.wait_for(length, || is_cut(&self.tcp))?;
+        }
+        if let Some(meter) = &self.meter {
+            meter.add_wire(length);
+        }
+        let sealed = &self.outgoing[..length];
         match &self.pulse {
             Some(pulse) => pulse.send_all(&mut self.tcp, sealed),
             None => send_all(&mut self.tcp, &[sealed]),
@@ -180,6 +199,34 @@ impl TlsChannel {
         let (sequence, secrets) = self.keys.next_sending().map_err(io::Error::other)?;
         self.sealing = RecordKey::new(sequence, &secrets).map_err(io::Error::other)?;
         Ok(())
+    }
+
+    /// As [`Channel::receive`], but no more than `most` bytes, which are at least [`MAX_PLAINTEXT_BYTES`].
+    pub(crate) fn receive_up_to(&mut self, most: usize, intake: &mut Intake) -> io::Result<usize> {
+        if !self.early.is_empty() {
+            let now = self.early.len().min(intake.spare().len()).min(most);
+            intake.spare()[..now].copy_from_slice(&self.early[..now]);
+            intake.advance(now);
+            self.early.drain(..now);
+            return Ok(now);
+        }
+        let (mut opened, mut empty) = (0, 0);
+        loop {
+            while !self.is_over && intake.spare().len() >= MIN_SPARE_BYTES && most - opened >= MAX_PLAINTEXT_BYTES {
+                match self.open_next(intake)? {
+                    None => break,
+                    Some(0) => empty += 1,
+                    Some(length) => opened += length,
+                }
+                if empty > MAX_EMPTY_RECORDS {
+                    return Err(broken(RecordError::Malformed));
+                }
+            }
+            if opened > 0 || self.is_over {
+                return Ok(opened);
+            }
+            self.receive_sealed()?;
+        }
     }
 
     /// Opens the first record that is wholly there into `intake`. `None`: it is not there yet.
@@ -270,30 +317,7 @@ impl Channel for TlsChannel {
     }
 
     fn receive(&mut self, intake: &mut Intake) -> io::Result<usize> {
-        if !self.early.is_empty() {
-            let now = self.early.len().min(intake.spare().len());
-            intake.spare()[..now].copy_from_slice(&self.early[..now]);
-            intake.advance(now);
-            self.early.drain(..now);
-            return Ok(now);
-        }
-        let (mut opened, mut empty) = (0, 0);
-        loop {
-            while !self.is_over && intake.spare().len() >= MIN_SPARE_BYTES {
-                match self.open_next(intake)? {
-                    None => break,
-                    Some(0) => empty += 1,
-                    Some(length) => opened += length,
-                }
-                if empty > MAX_EMPTY_RECORDS {
-                    return Err(broken(RecordError::Malformed));
-                }
-            }
-            if opened > 0 || self.is_over {
-                return Ok(opened);
-            }
-            self.receive_sealed()?;
-        }
+        self.receive_up_to(usize::MAX, intake)
     }
 
     fn finish(&mut self) {
@@ -307,9 +331,16 @@ impl Channel for TlsChannel {
     }
 }
 
+/// Whether either side has given the connection up.
+fn is_cut(tcp: &TcpStream) -> bool {
+    let mut looked = [PollFd::new(tcp, PollFlags::empty())];
+    // Hang-ups and errors are told without being asked for.
+    poll(&mut looked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|found| found > 0)
+}
+
 fn broken(error: RecordError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

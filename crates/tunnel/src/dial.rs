@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::uri::{Authority, Scheme};
 use http::{Request, Response};
+use model::CompressionMode;
 use nbd::channel::Channel;
 use rustls::{AlertDescription, CertificateError, ClientConfig};
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -23,12 +24,13 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::channel::TlsChannel;
+use crate::data::{DataChannel, DataLink};
 use crate::error::TunnelError;
 use crate::h2_connection::H2Connection;
-use crate::handshake;
+use crate::handshake::{self, Shaken};
 use crate::identity::AgentIdentity;
 use crate::refusal::{MAX_REFUSAL_BYTES, REFUSAL_PREFIX, Refusal};
-use crate::route::{ALPN_AGENT, ALPN_HTTP2, ALPN_NBD};
+use crate::route::{ALPN_AGENT, ALPN_HTTP2, ALPN_NBD, ALPN_NBD_ZSTD};
 use crate::socket;
 use crate::stall::{Pulse, STALL_DEADLINE};
 use crate::tls::client::{HubTrust, agent_config, http_config};
@@ -104,6 +106,8 @@ impl fmt::Display for HubAddress {
 
 struct AgentTls {
     nbd: Arc<ClientConfig>,
+    /// NBD in frames, or as it is with a hub that knows no frames.
+    nbd_zstd: Arc<ClientConfig>,
     control: Arc<ClientConfig>,
 }
 
@@ -152,15 +156,33 @@ impl Dialer {
     /// Who could not be reached, trusted or persuaded; see [`TunnelError`].
     pub async fn dial_nbd(&self) -> Result<TlsChannel, TunnelError> {
         let config = Arc::clone(&self.tls.load().nbd);
+        Ok(self.dial_channel(config).await?.channel)
+    }
+
+    /// The same as [`Dialer::dial_nbd`], compressed, counted and held back as `link` says.
+    ///
+    /// # Errors
+    /// See [`Dialer::dial_nbd`].
+    pub async fn dial_data(&self, link: &DataLink) -> Result<DataChannel, TunnelError> {
+        let tls = self.tls.load();
+        let config = if link.compression == CompressionMode::Off { &tls.nbd } else { &tls.nbd_zstd };
+        let shaken = self.dial_channel(Arc::clone(config)).await?;
+        Ok(DataChannel::dialled(shaken, link))
+    }
+
+    async fn dial_channel(&self, config: Arc<ClientConfig>) -> Result<Shaken, TunnelError> {
         let (name, tcp) = (self.hub.server_name()?, connect_tcp(&self.hub).await?);
-        let channel = tokio::time::timeout(TLS_DEADLINE, handshake::client(tcp, config, name))
+        let shaken = tokio::time::timeout(TLS_DEADLINE, handshake::client(tcp, config, name))
             .await
             .map_err(|_| silent(&self.hub, "agreeing on TLS", TLS_DEADLINE))?
-            .and_then(|channel| channel.watched(Arc::clone(&self.pulse)))
+            .and_then(|shaken| {
+                let channel = shaken.channel.watched(Arc::clone(&self.pulse))?;
+                Ok(Shaken { channel, ..shaken })
+            })
             .map_err(|error| explained(&self.hub, error))?;
-        let hangup = channel.hangup().map_err(|error| explained(&self.hub, error))?;
+        let hangup = shaken.channel.hangup().map_err(|error| explained(&self.hub, error))?;
         let hub = self.hub.clone();
-        let mut greeted = tokio::task::spawn_blocking(move || greeted(channel, &hub));
+        let mut greeted = tokio::task::spawn_blocking(move || greeted(shaken, &hub));
         match tokio::time::timeout(GREETING_DEADLINE, &mut greeted).await {
             Ok(Ok(greeted)) => greeted,
             Ok(Err(_panicked)) => Err(TunnelError::HubClosedEarly { hub: self.hub.to_string() }),
@@ -201,8 +223,9 @@ impl Dialer {
 
 fn agent_tls(identity: &AgentIdentity) -> Result<AgentTls, TunnelError> {
     Ok(AgentTls {
-        nbd: Arc::new(agent_config(identity, ALPN_NBD)?),
-        control: Arc::new(agent_config(identity, ALPN_AGENT)?),
+        nbd: Arc::new(agent_config(identity, &[ALPN_NBD])?),
+        nbd_zstd: Arc::new(agent_config(identity, &[ALPN_NBD_ZSTD, ALPN_NBD])?),
+        control: Arc::new(agent_config(identity, &[ALPN_AGENT])?),
     })
 }
 
@@ -281,13 +304,14 @@ async fn await_greeting(stream: &mut HubStream, hub: &HubAddress) -> Result<(), 
 }
 
 /// The same for a connection of the data plane, on a thread that may wait.
-fn greeted(mut channel: TlsChannel, hub: &HubAddress) -> Result<TlsChannel, TunnelError> {
+fn greeted(mut shaken: Shaken, hub: &HubAddress) -> Result<Shaken, TunnelError> {
+    let channel = &mut shaken.channel;
     let explained = |error| explained(hub, error);
     let Some(&first) = channel.first_bytes().map_err(explained)?.first() else {
         return Err(TunnelError::HubClosedEarly { hub: hub.to_string() });
     };
     if Some(&first) != REFUSAL_PREFIX.as_bytes().first() {
-        return Ok(channel);
+        return Ok(shaken);
     }
     loop {
         let line = channel.first_bytes().map_err(explained)?;

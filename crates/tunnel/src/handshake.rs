@@ -17,23 +17,23 @@ use crate::channel::{KeySchedule, TlsChannel};
 /// Longest handshake taken, in bytes, of one side: certificates and a hybrid key exchange need a few KiB.
 pub(crate) const MAX_HANDSHAKE_BYTES: usize = 64 * 1024;
 
-/// Does the client's side on a fresh connection.
-pub(crate) async fn client(
-    tcp: TcpStream,
-    config: Arc<ClientConfig>,
-    name: ServerName<'static>,
-) -> io::Result<TlsChannel> {
-    let side = UnbufferedClientConnection::new(config, name).map_err(invalid)?;
-    let (channel, _certificate) = shake(side, tcp, Vec::new()).await?;
-    Ok(channel)
+/// A connection whose handshake is done.
+pub(crate) struct Shaken {
+    pub(crate) channel: TlsChannel,
+    /// The other side's own.
+    pub(crate) certificate: Option<CertificateDer<'static>>,
+    /// The protocol that was agreed on.
+    pub(crate) protocol: Option<Vec<u8>>,
 }
 
-/// Does the server's side; `received` is the client's first message. Also the client's own certificate.
-pub(crate) async fn server(
-    tcp: TcpStream,
-    config: Arc<ServerConfig>,
-    received: Vec<u8>,
-) -> io::Result<(TlsChannel, Option<CertificateDer<'static>>)> {
+/// Does the client's side on a fresh connection.
+pub(crate) async fn client(tcp: TcpStream, config: Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<Shaken> {
+    let side = UnbufferedClientConnection::new(config, name).map_err(invalid)?;
+    shake(side, tcp, Vec::new()).await
+}
+
+/// Does the server's side; `received` is the client's first message.
+pub(crate) async fn server(tcp: TcpStream, config: Arc<ServerConfig>, received: Vec<u8>) -> io::Result<Shaken> {
     let side = UnbufferedServerConnection::new(config).map_err(invalid)?;
     shake(side, tcp, received).await
 }
@@ -44,6 +44,7 @@ trait Side: Sized {
 
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
     fn peer_certificate(&self) -> Option<CertificateDer<'static>>;
+    fn protocol(&self) -> Option<Vec<u8>>;
     fn into_keys(self) -> Result<(ExtractedSecrets, Box<dyn KeySchedule>), Error>;
 }
 
@@ -58,6 +59,10 @@ macro_rules! side {
 
             fn peer_certificate(&self) -> Option<CertificateDer<'static>> {
                 self.peer_certificates()?.first().map(|certificate| certificate.clone().into_owned())
+            }
+
+            fn protocol(&self) -> Option<Vec<u8>> {
+                self.alpn_protocol().map(<[u8]>::to_vec)
             }
 
             fn into_keys(self) -> Result<(ExtractedSecrets, Box<dyn KeySchedule>), Error> {
@@ -79,11 +84,7 @@ enum Next {
     Done,
 }
 
-async fn shake<S: Side>(
-    mut side: S,
-    mut tcp: TcpStream,
-    mut incoming: Vec<u8>,
-) -> io::Result<(TlsChannel, Option<CertificateDer<'static>>)> {
+async fn shake<S: Side>(mut side: S, mut tcp: TcpStream, mut incoming: Vec<u8>) -> io::Result<Shaken> {
     let mut outgoing = Vec::new();
     loop {
         let UnbufferedStatus { discard, state } = side.process(&mut incoming);
@@ -110,11 +111,11 @@ async fn shake<S: Side>(
             Next::Done => break,
         }
     }
-    let certificate = side.peer_certificate();
+    let (certificate, protocol) = (side.peer_certificate(), side.protocol());
     let (secrets, keys) = side.into_keys().map_err(invalid)?;
     let tcp = tcp.into_std()?;
     tcp.set_nonblocking(false)?;
-    Ok((TlsChannel::new(tcp, &secrets, keys, &incoming)?, certificate))
+    Ok(Shaken { channel: TlsChannel::new(tcp, &secrets, keys, &incoming)?, certificate, protocol })
 }
 
 fn step<D>(state: ConnectionState<'_, '_, D>, outgoing: &mut Vec<u8>) -> io::Result<Next> {

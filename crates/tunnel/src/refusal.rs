@@ -10,7 +10,7 @@ use model::FailureKind;
 use nbd::channel::Channel;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use crate::channel::TlsChannel;
+use crate::data::DataChannel;
 
 /// What a refusal line begins with.
 pub const REFUSAL_PREFIX: &str = "migratekit-refused: ";
@@ -104,8 +104,9 @@ pub async fn refuse<S: AsyncWrite + Unpin>(mut stream: S, reason: Refusal) {
     }
 }
 
-/// The same on a connection of the data plane.
-pub async fn refuse_channel(mut channel: TlsChannel, reason: Refusal) {
+/// The same on a connection of the data plane, where it stands before any frame.
+pub async fn refuse_channel(channel: DataChannel, reason: Refusal) {
+    let mut channel = channel.into_tls();
     let Ok(hangup) = channel.hangup() else { return };
     let farewell = tokio::task::spawn_blocking(move || {
         if let Err(error) = channel.send(&[reason.line().as_bytes()]) {

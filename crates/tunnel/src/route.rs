@@ -4,6 +4,8 @@ use crate::certificate::PeerIdentity;
 
 /// The data plane: NBD, newstyle. The hub speaks first.
 pub const ALPN_NBD: &[u8] = b"nbd";
+/// The data plane, NBD in frames that may be compressed; see [`crate::frames`]. The hub speaks first.
+pub const ALPN_NBD_ZSTD: &[u8] = b"nbd+zstd";
 /// The control connection: HTTP/2 on which the dialling agent is the server. The hub speaks first.
 pub const ALPN_AGENT: &[u8] = b"migratekit-agent/1";
 /// HTTP/2 (RFC 9113) as everybody knows it.
@@ -28,7 +30,7 @@ impl RouteClass {
     #[must_use]
     pub fn of<'a>(offered: impl Iterator<Item = &'a [u8]>) -> Self {
         for protocol in offered {
-            if protocol == ALPN_NBD {
+            if protocol == ALPN_NBD || protocol == ALPN_NBD_ZSTD {
                 return Self::Nbd;
             }
             if protocol == ALPN_AGENT {
@@ -56,8 +58,10 @@ mod tests {
 
     #[test]
     fn the_offer_decides() {
-        let table: [(&[&[u8]], RouteClass); 7] = [
+        let table: [(&[&[u8]], RouteClass); 9] = [
             (&[b"nbd"], RouteClass::Nbd),
+            (&[b"nbd+zstd"], RouteClass::Nbd),
+            (&[b"nbd+lz4", b"nbd"], RouteClass::Nbd),
             (&[b"migratekit-agent/1"], RouteClass::AgentControl),
             (&[b"h2", b"http/1.1"], RouteClass::Http),
             (&[b"h2", b"nbd"], RouteClass::Nbd),

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use model::{BandwidthLimit, CompressionMode};
 use serde::Deserialize;
 
 pub use nbd_command::NbdCommand;
@@ -40,6 +41,30 @@ pub struct VmaConfig {
     /// How long a run whose link to the hub is lost keeps its vm_snapshot and waits, in minutes.
     #[serde(default = "resume_patience_minutes")]
     pub resume_patience_minutes: u32,
+    /// Manners on the link to the hub.
+    #[serde(default)]
+    pub wan: WanConfig,
+}
+
+/// How the link to the hub is used.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WanConfig {
+    /// Whether what is sent is compressed, unless a replication says otherwise.
+    #[serde(default)]
+    pub compression: CompressionMode,
+    /// Limits of everything this agent sends to the data plane; the lowest in force counts.
+    #[serde(default)]
+    pub limit: Vec<BandwidthLimit>,
+    /// NBD connections that copy at a time; further disks wait for their turn.
+    #[serde(default = "max_connections")]
+    pub max_connections: u32,
+}
+
+impl Default for WanConfig {
+    fn default() -> Self {
+        Self { compression: CompressionMode::default(), limit: Vec::new(), max_connections: max_connections() }
+    }
 }
 
 /// How disks are read over HTTPS from their datastores.
@@ -101,6 +126,11 @@ impl VmaConfig {
 
 fn resume_patience_minutes() -> u32 {
     DEFAULT_RESUME_PATIENCE_MINUTES
+}
+
+/// 16 disks: each holds a thread and some MiB per connection here and on the hub.
+fn max_connections() -> u32 {
+    32
 }
 
 fn state_dir() -> PathBuf {

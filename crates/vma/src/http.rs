@@ -34,6 +34,7 @@ pub fn control(runs: Arc<Runs>) -> Router {
         .route("/vms/{moref}/power-off", post(vcenter::power_off))
         .route("/vms/{moref}/power-on", post(vcenter::power_on))
         .route("/runs", get(runs::list).post(runs::start))
+        .route("/runs/{job_id}/limits", post(runs::limit))
         .route("/runs/{job_id}/cancel", post(runs::cancel))
         .route("/runs/{job_id}/release", post(runs::release))
         .route("/runs/{job_id}/disks/{disk_id}/digests", get(runs::digests));

@@ -1,8 +1,9 @@
 //! The agent beside vCenter: it discovers, and it moves the disks of a vm_snapshot to the hub. It dials, nothing dials in.
 //!
-//! It decides nothing that outlasts a run and stores nothing but its own identity and how far its runs are: plans,
-//! credentials and commits are the hub's. In reading order: `config`, `enrol` and `renewal` (how it belongs to a hub, over `hub`), `http` (what it
-//! answers), `vcenter` and `describe` (what there is), `power` (of the source), `runs` (how disks are moved).
+//! It decides nothing that outlasts a run and stores nothing but its own identity, how far its runs are, and what it added
+//! to its own VM: plans, credentials and commits are the hub's. In reading order: `config`, `enrol` and `renewal` (how it
+//! belongs to a hub, over `hub`), `http` (what it answers), `vcenter`, `describe` and `readers` (what there is), `power` (of
+//! the source), `runs` (how disks are moved), `wan` and `lanes` (with what manners), `hotadd` (disks added to this VM).
 
 pub mod config;
 pub mod enrol;
@@ -14,9 +15,11 @@ pub mod vcenter;
 
 mod describe;
 mod hub;
+mod lanes;
 mod power;
 mod readers;
 mod renewal;
+mod wan;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -16,8 +16,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use api::vma::{RunDisk, RunPhase, RunView, StartRun};
+use api::vma::{RunDisk, RunLimits, RunPhase, RunView, StartRun};
 use futures::future::join_all;
+use model::wan::MAX_BANDWIDTH_LIMITS;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,6 +27,7 @@ use tunnel::Dialer;
 use crate::config::VmaConfig;
 use crate::error::VmaError;
 use crate::hotadd::HotAdd;
+use crate::wan::Wan;
 use run::Run;
 
 /// Ended runs kept for whoever asks.
@@ -43,6 +45,7 @@ pub(crate) struct Surroundings {
     pub(crate) dialer: Arc<Dialer>,
     pub(crate) hotadd: Arc<HotAdd>,
     pub(crate) budgets: folder::Budgets,
+    pub(crate) wan: Wan,
 }
 
 /// All runs of this process.
@@ -54,12 +57,16 @@ pub struct Runs {
 }
 
 impl Runs {
-    /// No runs yet; those that are under way at shutdown are left where they are, to be gone on with.
+    /// No runs yet; those that are under way at shutdown are left where they are, to be gone on with. To be called where
+    /// tasks can be started.
     #[must_use]
     pub fn new(config: VmaConfig, dialer: Arc<Dialer>, hotadd: HotAdd, shutdown: CancellationToken) -> Self {
-        let surroundings =
-            Arc::new(Surroundings { config, dialer, hotadd: Arc::new(hotadd), budgets: folder::Budgets::default() });
-        Self { surroundings, known: Mutex::default(), tasks: TaskTracker::new(), shutdown }
+        let (wan, hotadd) = (Wan::new(config.wan.clone()), Arc::new(hotadd));
+        let budgets = folder::Budgets::default();
+        let surroundings = Arc::new(Surroundings { config, dialer, hotadd, budgets, wan });
+        let (tasks, watching, until) = (TaskTracker::new(), Arc::clone(&surroundings), shutdown.clone());
+        tasks.spawn(async move { watching.wan.watch_the_clock(until).await });
+        Self { surroundings, known: Mutex::default(), tasks, shutdown }
     }
 
     /// Starts a run; one of the same job that is under way (or copied) is answered with instead. One that was cut off goes
@@ -77,6 +84,7 @@ impl Runs {
             return Err(VmaError::Busy { moref: request.moref, job_id: other.job_id().to_owned() });
         }
         forget_oldest(&mut known);
+        self.surroundings.wan.allow(&request.limits.agent_limits);
         let run = Arc::new(Run::new(request, Arc::clone(&self.surroundings), self.shutdown.clone()));
         known.insert(run.job_id().to_owned(), Arc::clone(&run));
         let driven = Arc::clone(&run);
@@ -115,6 +123,18 @@ impl Runs {
     #[must_use]
     pub fn nbd_commands(&self) -> Vec<String> {
         self.surroundings.config.nbd_commands.keys().cloned().collect()
+    }
+
+    /// Limits a run, and the agent, from now on.
+    ///
+    /// # Errors
+    /// There is no run of that job, or there are too many limits.
+    pub fn limit(&self, job_id: &str, limits: &RunLimits) -> Result<RunView, VmaError> {
+        check_limits(limits)?;
+        let run = self.find(job_id)?;
+        self.surroundings.wan.allow(&limits.agent_limits);
+        run.limit(limits);
+        Ok(run.view())
     }
 
     /// Stops a run and removes its vm_snapshot; answers when that is done. It goes on when nobody waits any more.
@@ -219,6 +239,13 @@ fn forget_oldest(known: &mut HashMap<String, Arc<Run>>) {
     }
 }
 
+fn check_limits(limits: &RunLimits) -> Result<(), VmaError> {
+    if limits.agent_limits.len() <= MAX_BANDWIDTH_LIMITS {
+        return Ok(());
+    }
+    Err(VmaError::Invalid { what: "agent_limits", reason: format!("must be {MAX_BANDWIDTH_LIMITS} at most") })
+}
+
 /// The request is the hub's, but what becomes a file name or a count is checked here.
 fn check(request: &StartRun) -> Result<(), VmaError> {
     let plain = |text: &str| {
@@ -236,6 +263,7 @@ fn check(request: &StartRun) -> Result<(), VmaError> {
     if !(1..=MAX_CONNECTIONS_PER_DISK).contains(&request.connections_per_disk) {
         return invalid("connections_per_disk", "must be 1 to 8");
     }
+    check_limits(&request.limits)?;
     for (index, disk) in request.disks.iter().enumerate() {
         if !plain(&disk.disk_id) {
             return invalid("disk_id", "must be letters, digits and hyphens");

@@ -1,7 +1,7 @@
 //! `/agents` and `/enroll`: pairing, approval, connections, audit.
 
-use model::Secret;
 use model::status::{AuditEvent, EnrollmentStatus};
+use model::{BandwidthLimit, Secret};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -115,6 +115,15 @@ pub struct AgentView {
     /// When it asked.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
+}
+
+/// `/api/v1/agents/{id}/limits`: how much an agent may send, by its own clock; the lowest in force counts, that of its
+/// configuration included.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgentLimits {
+    /// 32 at most; none is no limit.
+    pub limits: Vec<BandwidthLimit>,
 }
 
 /// A line of the agents' audit.

@@ -1,7 +1,9 @@
 //! `/replications`: starting, watching and cancelling them; change ids.
 
-use model::ChangeId;
+use std::num::NonZeroU32;
+
 use model::status::{ReplicationStatus, ReplicationType};
+use model::{ChangeId, CompressionMode};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -63,6 +65,13 @@ pub struct StartReplication {
     /// replicas are between two points in time.
     #[serde(default)]
     pub in_place: bool,
+    /// Whether the agent compresses what it sends; as its configuration says when absent.
+    #[serde(default)]
+    pub compression: Option<CompressionMode>,
+    /// Most MiB per second this replication may send, beside what its agent may in all.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>, minimum = 1)]
+    pub limit_mib_per_s: Option<NonZeroU32>,
 }
 
 /// 202: long work was accepted.

@@ -295,6 +295,8 @@ async fn a_huge_empty_disk_takes_little_memory_and_time() {
             reader_reason: None,
             change_source: model::status::ChangeSource::Cbt,
         }],
+        compression: None,
+        limits: api::vma::RunLimits::default(),
     };
     let run = site.start_until(&request, RunPhase::Copied).await;
     assert!(run.disks[0].bytes_read < 1 << 30, "{:?}", run.disks[0]);

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::gateway::{DIGEST_RECORD_BYTES, DigestRecord};
-use api::vma::{ReaderSpec, RunDisk, RunPhase, RunView, SourceVm, StartRun, VcenterConnection, VmRequest, VmaClient};
+use api::vma::{
+    ReaderSpec, RunDisk, RunLimits, RunPhase, RunView, SourceVm, StartRun, VcenterConnection, VmRequest, VmaClient,
+};
 use block::{BlockDevice, MemoryDevice};
 use futures::StreamExt;
 use lab::guest::{Guest, Scatter};
@@ -16,7 +18,7 @@ use model::status::ChangeSource;
 use model::{ChangeId, LEAF_SIZE_BYTES, Secret};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use vma::config::{FolderConfig, HotAddConfig, NbdCommand};
+use vma::config::{FolderConfig, HotAddConfig, NbdCommand, WanConfig};
 use vma::{VmaConfig, VmaError};
 
 use crate::hub::Hub;
@@ -98,15 +100,31 @@ impl Site {
         vcenter: VcenterConfig,
         configure: impl FnOnce(&Path, &VcenterSim, &mut VmaConfig),
     ) -> Self {
+        let hub = Hub::start().await;
+        let address = hub.address();
+        Self::placed(hub, &address, vcenter, configure).await
+    }
+
+    /// With an agent that reaches the hub at `address`.
+    pub(crate) async fn beside(hub: Hub, address: &str, vm: VmSpec, wan: WanConfig) -> Self {
+        let vcenter = VcenterConfig { vms: vec![vm], ..VcenterConfig::default() };
+        Self::placed(hub, address, vcenter, |_, _, config| config.wan = wan).await
+    }
+
+    async fn placed(
+        mut hub: Hub,
+        address: &str,
+        vcenter: VcenterConfig,
+        configure: impl FnOnce(&Path, &VcenterSim, &mut VmaConfig),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let vcenter = VcenterConfig { state_dir: folder.path().join("vcenter"), ..vcenter };
         let sim = VcenterSim::start(vcenter).await.unwrap();
-        let mut hub = Hub::start().await;
         let state_dir = folder.path().join("agent");
         std::fs::create_dir(&state_dir).unwrap();
         hub.enrol(&state_dir);
         let mut config = VmaConfig {
-            hub: hub.address(),
+            hub: address.to_owned(),
             state_dir,
             listen: ([127, 0, 0, 1], 0).into(),
             file_roots: Vec::new(),
@@ -114,6 +132,7 @@ impl Site {
             folder: FolderConfig::default(),
             hotadd: HotAddConfig::default(),
             nbd_commands: BTreeMap::new(),
+            wan: WanConfig::default(),
         };
         configure(folder.path(), &sim, &mut config);
         let shutdown = CancellationToken::new();
@@ -171,6 +190,8 @@ impl Site {
             quiesce: false,
             connections_per_disk: 2,
             disks: disks.collect(),
+            compression: None,
+            limits: RunLimits::default(),
         };
         (request, devices)
     }
@@ -344,6 +365,6 @@ pub(crate) fn wrong_password() -> Secret {
     Secret::new("not the password")
 }
 
-fn keys() -> impl Iterator<Item = i32> {
+pub(crate) fn keys() -> impl Iterator<Item = i32> {
     2000..
 }

@@ -1,6 +1,7 @@
 //! `migratekit replicate`: starts a replication and, if asked, watches it to the end.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,9 +13,9 @@ use api::oma::replications::{
 use api::vma::{ReaderSpec, RunDiskView, RunPhase, RunView};
 use clap::{Args, ValueEnum};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use model::FailureKind;
 use model::size::human_bytes;
 use model::status::{JobStatus, ReplicationStatus, Transitions};
+use model::{CompressionMode, FailureKind};
 
 use super::clock::{duration, took};
 use super::failure::{CHECK_FAILED, Failure, INTERRUPTED, explain};
@@ -53,6 +54,12 @@ pub struct ReplicateArgs {
     /// Write into the volumes at once instead of a journal beside them (needs no room on the hub).
     #[arg(long)]
     in_place: bool,
+    /// Whether the agent compresses what it sends: auto (where it pays), on or off; as its configuration says otherwise.
+    #[arg(long, value_parser = compression)]
+    compression: Option<CompressionMode>,
+    /// Most MiB per second this replication may send, beside what its agent may in all.
+    #[arg(long, value_name = "N")]
+    limit_mib_per_s: Option<NonZeroU32>,
     /// Stay and show progress; Ctrl-C stops watching, not the replication.
     #[arg(long)]
     watch: bool,
@@ -104,9 +111,15 @@ impl From<ScrubArg> for ScrubRequest {
         }
     }
 }
+
 /// What `--reader` says: a reader for all disks, or none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct ReaderArg(Option<ReaderSpec>);
+
+/// Reads what `--compression` says.
+fn compression(text: &str) -> Result<CompressionMode, String> {
+    text.parse().map_err(|_| "expected auto, on or off".to_owned())
+}
 
 /// Reads what `--reader` says.
 fn reader(text: &str) -> Result<ReaderArg, String> {
@@ -139,6 +152,8 @@ pub async fn run(context: &Context, args: &ReplicateArgs) -> Result<ExitCode, Fa
         scrub: args.scrub.into(),
         keep_points: args.keep_points,
         in_place: args.in_place,
+        compression: args.compression,
+        limit_mib_per_s: args.limit_mib_per_s,
     };
     if args.dry_run {
         return dry_run(context, &client, &request).await;
@@ -296,7 +311,9 @@ fn disk_message(disk: &RunDiskView) -> String {
         return if disk.bytes_total == 0 { "nothing changed" } else { "durable" }.to_owned();
     }
     let eta = disk.eta_seconds.map(|seconds| format!(", {} left", duration(seconds))).unwrap_or_default();
-    format!("{}/s{eta}", human_bytes(disk.speed_bps))
+    let ratio =
+        disk.compression_ratio_percent.map(|percent| format!(", compressed to {percent} %")).unwrap_or_default();
+    format!("{}/s{eta}{ratio}", human_bytes(disk.speed_bps))
 }
 
 fn summary(progress: &ReplicationProgress) -> String {
@@ -323,13 +340,14 @@ fn summary(progress: &ReplicationProgress) -> String {
 
 fn disks_table(run: &RunView, progress: &ReplicationProgress) -> String {
     table(
-        ["DISK", "READ", "SENT", "ZERO", "CHANGE ID", "VERIFIED", "HOW"],
+        ["DISK", "READ", "SENT", "ON WIRE", "ZERO", "CHANGE ID", "VERIFIED", "HOW"],
         run.disks.iter().map(|disk| {
             let verified = progress.verification.iter().find(|found| found.disk_id == disk.disk_id);
             [
                 disk.disk_id.clone(),
                 human_bytes(disk.bytes_read),
                 human_bytes(disk.bytes_sent),
+                human_bytes(disk.bytes_on_wire),
                 human_bytes(disk.bytes_zero),
                 short_change_id(disk.change_id.as_ref()),
                 verified.map_or_else(|| "-".to_owned(), verdict),

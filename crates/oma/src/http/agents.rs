@@ -2,12 +2,13 @@
 
 use api::Problem;
 use api::extract::{Json, Path, Query};
-use api::oma::agents::{AgentAuditEntry, AgentView, PairingCode};
+use api::oma::agents::{AgentAuditEntry, AgentLimits, AgentView, PairingCode};
 use api::page::{Page, PageQuery};
 use axum::extract::State;
 use axum::http::StatusCode;
 use model::status::{EnrollmentStatus, Role};
 
+use crate::agents::limits;
 use crate::auth::Operator;
 use crate::enrolment::{decision, pairing, view};
 use crate::error::OmaError;
@@ -112,6 +113,41 @@ pub async fn revoke(
     Path(id): Path<String>,
 ) -> Result<Json<AgentView>, OmaError> {
     decide(&state, &operator, origin, &id, EnrollmentStatus::Revoked).await
+}
+
+/// What an agent may send.
+#[utoipa::path(
+    get,
+    path = "/api/v1/agents/{id}/limits",
+    tag = "agents",
+    params(("id" = String, Path, description = "The enrolment")),
+    responses((status = 200, body = AgentLimits), (status = "4XX", body = Problem), (status = "5XX", body = Problem))
+)]
+pub async fn limits(State(state): State<OmaState>, Path(id): Path<String>) -> Result<Json<AgentLimits>, OmaError> {
+    store::vma_enrollments::by_id(state.store(), &id).await?;
+    Ok(Json(AgentLimits { limits: limits::of(state.store(), &id).await? }))
+}
+
+/// Says anew what an agent may send: runs under way keep to it within a second or two, later ones from their beginning.
+#[utoipa::path(
+    put,
+    path = "/api/v1/agents/{id}/limits",
+    tag = "agents",
+    params(("id" = String, Path, description = "The enrolment")),
+    request_body = AgentLimits,
+    responses((status = 200, body = AgentLimits), (status = "4XX", body = Problem), (status = "5XX", body = Problem))
+)]
+pub async fn set_limits(
+    State(state): State<OmaState>,
+    operator: Operator,
+    Path(id): Path<String>,
+    Json(request): Json<AgentLimits>,
+) -> Result<Json<AgentLimits>, OmaError> {
+    operator.require(Role::Administrator)?;
+    store::vma_enrollments::by_id(state.store(), &id).await?;
+    limits::set(state.store(), &id, &request.limits).await?;
+    tracing::info!(enrollment_id = id, by = operator.name, limits = request.limits.len(), "limits of an agent");
+    Ok(Json(request))
 }
 
 async fn decide(

@@ -21,6 +21,7 @@ use tunnel::Refusal;
 
 use super::Params;
 use super::facts::agent_of;
+use super::limits::{Told, limits_of};
 use super::provision::ProvisionedDisk;
 use super::saga::{plan_of, set_status};
 use crate::error::OmaError;
@@ -51,6 +52,7 @@ pub(super) async fn until_copied(state: &OmaState, context: &StepContext) -> Res
     store::vm_disks::begin_sync(state.store(), &params.vm_context_id, &params.job_id).await.map_err(failed)?;
     let vm = store::vm_replication_contexts::by_id(state.store(), &params.vm_context_id).await.map_err(failed)?;
     let mut run = started(state, context, &params, &vm).await?;
+    let mut told = Told::default();
     loop {
         distrust_reverted(state, context, &params, &run).await?;
         note(state, context, &params, &run).await?;
@@ -63,7 +65,9 @@ pub(super) async fn until_copied(state: &OmaState, context: &StepContext) -> Res
             () = context.cancellation().cancelled() => return Err(StepError::cancelled()),
             () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
-        run = match copying_agent(state, context, &vm).await?.run(&params.job_id).await {
+        let agent = copying_agent(state, context, &vm).await?;
+        told.keep_current(state, &agent, &params, &vm).await?;
+        run = match agent.run(&params.job_id).await {
             Ok(run) => run,
             // Killed and back: it forgot the run, and goes on with it when asked again.
             Err(error) if error.kind() == FailureKind::NotFound => started(state, context, &params, &vm).await?,
@@ -178,6 +182,8 @@ async fn start_request(
         quiesce: params.quiesce,
         connections_per_disk: CONNECTIONS_PER_DISK,
         disks: wanted,
+        compression: params.compression,
+        limits: limits_of(state, params, vm).await?,
     })
 }
 

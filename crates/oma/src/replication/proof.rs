@@ -253,6 +253,9 @@ mod tests {
             eta_seconds: None,
             durable: true,
             bytes_kept: 0,
+            bytes_on_wire: 0,
+            compressed_share_percent: None,
+            compression_ratio_percent: None,
         }
     }
 

@@ -215,3 +215,34 @@ async fn an_address_may_not_ask_too_often() {
     elsewhere.problem(StatusCode::FORBIDDEN);
     hub.stop().await;
 }
+
+#[tokio::test]
+async fn what_an_agent_may_send_is_kept_as_it_was_said() {
+    let hub = Hub::start().await;
+    let agent = Agent::new();
+    let code = pairing_code(&hub).await;
+    let challenge = agent.enroll(&hub, &code).await.expect(StatusCode::CREATED);
+    let path = format!("/api/v1/agents/{}/limits", challenge["enrollment_id"].as_str().unwrap());
+    let none = json!({ "limits": [] });
+    assert_eq!(hub.ask(Method::GET, &path, None).await.expect(StatusCode::OK), none);
+    let said = json!({ "limits": [
+        { "mib_per_s": 20, "from": "08:00", "to": "18:00", "days": ["mon", "fri"] },
+        { "mib_per_s": 50 },
+    ] });
+    assert_eq!(hub.ask(Method::PUT, &path, Some(said.clone())).await.expect(StatusCode::OK), said);
+    assert_eq!(hub.ask(Method::GET, &path, None).await.expect(StatusCode::OK), said);
+    for wrong in [
+        json!({ "limits": [{ "mib_per_s": 0 }] }),
+        json!({ "limits": [{ "mib_per_s": 1, "from": "08:00" }] }),
+        json!({ "limits": [{ "mib_per_s": 1, "from": "08:00", "to": "08:00" }] }),
+        json!({ "limits": [{ "mib_per_s": 1, "until": "08:00" }] }),
+        json!({ "limits": vec![json!({ "mib_per_s": 1 }); 33] }),
+    ] {
+        assert!(hub.ask(Method::PUT, &path, Some(wrong.clone())).await.status.is_client_error(), "{wrong}");
+    }
+    assert_eq!(hub.ask(Method::GET, &path, None).await.expect(StatusCode::OK), said);
+    let nobody = "/api/v1/agents/00000000-0000-0000-0000-000000000000/limits";
+    hub.ask(Method::PUT, nobody, Some(none.clone())).await.problem(StatusCode::NOT_FOUND);
+    assert_eq!(hub.ask(Method::PUT, &path, Some(none.clone())).await.expect(StatusCode::OK), none);
+    hub.stop().await;
+}

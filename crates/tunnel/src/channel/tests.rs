@@ -43,7 +43,8 @@ fn sockets() -> (TcpStream, TcpStream) {
     (ours, listener.accept().unwrap().0)
 }
 
-fn pair() -> (TlsChannel, TlsChannel) {
+/// Two ends that understand each other.
+pub(crate) fn pair() -> (TlsChannel, TlsChannel) {
     let (ours, theirs) = sockets();
     (channel(ours, 1, 2), channel(theirs, 2, 1))
 }

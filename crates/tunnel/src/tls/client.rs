@@ -22,7 +22,7 @@ use crate::certificate::{is_valid_at, parse};
 use crate::error::TunnelError;
 use crate::identity::AgentIdentity;
 use crate::pairing::CaPrefix;
-use crate::route::{ALPN_HTTP1, ALPN_HTTP2, ALPN_NBD};
+use crate::route::{ALPN_AGENT, ALPN_HTTP1, ALPN_HTTP2};
 
 /// How a client knows the hub's CA.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,8 +65,8 @@ pub fn http_config(trust: HubTrust) -> Result<ClientConfig, TunnelError> {
     Ok(config)
 }
 
-/// A configuration for one of the agent's own protocols, with its certificate.
-pub(crate) fn agent_config(identity: &AgentIdentity, alpn: &[u8]) -> Result<ClientConfig, TunnelError> {
+/// A configuration for the agent's own protocols, the dearest first, with its certificate.
+pub(crate) fn agent_config(identity: &AgentIdentity, alpn: &[&[u8]]) -> Result<ClientConfig, TunnelError> {
     const DOING: &str = "preparing the agent's TLS to the hub";
     let provider = agent_provider();
     let trust = HubTrust::Ca(identity.hub_ca().clone());
@@ -77,9 +77,9 @@ pub(crate) fn agent_config(identity: &AgentIdentity, alpn: &[u8]) -> Result<Clie
         .with_custom_certificate_verifier(Arc::new(HubVerifier { trust, provider }))
         .with_client_auth_cert(vec![identity.certificate().clone()], identity.key_der().into())
         .map_err(|e| failed(DOING)(e.into()))?;
-    config.alpn_protocols = vec![alpn.to_vec()];
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     // The data plane seals its own records; see `channel`.
-    config.enable_secret_extraction = alpn == ALPN_NBD;
+    config.enable_secret_extraction = !alpn.contains(&ALPN_AGENT);
     config.resumption = Resumption::disabled();
     Ok(config)
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{VERSIONS, agent_provider, failed, web_provider};
 use crate::error::TunnelError;
 use crate::identity::{HubCa, HubIdentity, ServerLeaf};
-use crate::route::{ALPN_AGENT, ALPN_HTTP1, ALPN_HTTP2, ALPN_NBD, RouteClass};
+use crate::route::{ALPN_AGENT, ALPN_HTTP1, ALPN_HTTP2, ALPN_NBD, ALPN_NBD_ZSTD, RouteClass};
 
 /// How often the server certificate's age is looked at; it has weeks left when it becomes due.
 const RENEWAL_CHECK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(3600);
@@ -107,16 +107,16 @@ impl ServerTls {
 
 fn configs(ca: &HubCa, leaf: &ServerLeaf) -> Result<Configs, TunnelError> {
     Ok(Configs {
-        nbd: Arc::new(for_agents(ca, leaf, ALPN_NBD)?),
-        agent: Arc::new(for_agents(ca, leaf, ALPN_AGENT)?),
+        nbd: Arc::new(for_agents(ca, leaf, &[ALPN_NBD_ZSTD, ALPN_NBD])?),
+        agent: Arc::new(for_agents(ca, leaf, &[ALPN_AGENT])?),
         http: Arc::new(for_everybody(ca, leaf)?),
         leaf: leaf.certificate().clone(),
         leaf_expires_at: leaf.expires_at(),
     })
 }
 
-/// A client certificate of our CA is required. Sessions are never resumed: every connection proves its certificate.
-fn for_agents(ca: &HubCa, leaf: &ServerLeaf, alpn: &[u8]) -> Result<ServerConfig, TunnelError> {
+/// The first of the protocols that the client offers, too, is spoken. A client certificate of our CA is required. Sessions are never resumed: every connection proves its certificate.
+fn for_agents(ca: &HubCa, leaf: &ServerLeaf, alpn: &[&[u8]]) -> Result<ServerConfig, TunnelError> {
     const DOING: &str = "preparing TLS for agents";
     let provider = agent_provider();
     let mut roots = RootCertStore::empty();
@@ -130,9 +130,9 @@ fn for_agents(ca: &HubCa, leaf: &ServerLeaf, alpn: &[u8]) -> Result<ServerConfig
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain(ca, leaf), leaf.key().into())
         .map_err(|e| failed(DOING)(e.into()))?;
-    config.alpn_protocols = vec![alpn.to_vec()];
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     // The data plane seals its own records; see `channel`.
-    config.enable_secret_extraction = alpn == ALPN_NBD;
+    config.enable_secret_extraction = !alpn.contains(&ALPN_AGENT);
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)

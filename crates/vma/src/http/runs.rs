@@ -1,7 +1,7 @@
 //! `/runs`: start, look, stop, let go, and the digests of what was read.
 
 use api::extract::{Json, Path};
-use api::vma::{RunView, StartRun};
+use api::vma::{RunLimits, RunView, StartRun};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header;
@@ -30,6 +30,14 @@ pub(super) async fn one(
     Path(job_id): Path<String>,
 ) -> Result<Json<RunView>, VmaError> {
     state.runs.view(&job_id).map(Json)
+}
+
+pub(super) async fn limit(
+    State(state): State<AgentState>,
+    Path(job_id): Path<String>,
+    Json(limits): Json<RunLimits>,
+) -> Result<Json<RunView>, VmaError> {
+    state.runs.limit(&job_id, &limits).map(Json)
 }
 
 pub(super) async fn cancel(

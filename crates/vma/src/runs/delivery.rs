@@ -90,12 +90,21 @@ impl<'a> Delivery<'a> {
                 self.open().await?;
                 continue;
             };
-            match copy.transfer(self.run.cancellation()).await {
+            let turn = self.turn().await;
+            let transferred = copy.transfer(self.run.cancellation()).await;
+            drop(turn);
+            match transferred {
                 Ok(()) => return Ok(()),
                 Err(error) => self.interrupted(&copy, error).await?,
             }
         }
         Ok(())
+    }
+
+    /// Waits until it is this disk's turn to copy.
+    async fn turn(&self) -> impl Sized + use<> {
+        let request = self.run.request();
+        self.run.surroundings().wan.turn(&request.moref, request.connections_per_disk).await
     }
 
     /// Has the hub make everything durable; `false` when that was interrupted, and there is more to transfer.
@@ -178,7 +187,7 @@ impl<'a> Delivery<'a> {
     }
 
     async fn lane(&self, name: &str) -> Result<Lane, VmaError> {
-        let channel = Box::new(self.run.surroundings().dialer.dial_nbd().await?);
+        let channel = Box::new(self.run.surroundings().dialer.dial_data(self.state.link()).await?);
         let lane = Lane::open(channel, name, Wishes::default()).await;
         lane.map_err(|source| self.failed(MoverError::OpenTarget { export: name.to_owned(), source }))
     }

@@ -8,6 +8,7 @@ use mover::MoverError;
 use mover::digest_file::DigestFile;
 use mover::progress::DiskProgress;
 use parking_lot::Mutex;
+use tunnel::DataLink;
 
 /// How a disk is copied, once that is decided.
 #[derive(Debug, Clone, Default)]
@@ -37,12 +38,18 @@ pub(crate) struct DiskState {
     /// Of the copy under way.
     digests: Mutex<Option<Arc<DigestFile>>>,
     progress: Arc<DiskProgress>,
+    link: DataLink,
 }
 
 impl DiskState {
-    pub(super) fn new(disk_id: String) -> Self {
+    pub(super) fn new(disk_id: String, link: DataLink) -> Self {
         let (chosen, interruptions, digests) = Default::default();
-        Self { disk_id, chosen, interruptions, digests, progress: Arc::default() }
+        Self { disk_id, chosen, interruptions, digests, progress: Arc::default(), link }
+    }
+
+    /// What its connections to the hub are to be like.
+    pub(super) fn link(&self) -> &DataLink {
+        &self.link
     }
 
     pub(super) fn progress(&self) -> Arc<DiskProgress> {
@@ -98,7 +105,7 @@ impl DiskState {
 
     pub(super) fn view(&self) -> RunDiskView {
         let chosen = self.chosen.lock().clone();
-        let progress = self.progress.view();
+        let (progress, wire) = (self.progress.view(), self.link.meter.view());
         RunDiskView {
             disk_id: self.disk_id.clone(),
             sync_mode: chosen.mode,
@@ -115,6 +122,9 @@ impl DiskState {
             eta_seconds: progress.eta_seconds,
             durable: chosen.durable,
             bytes_kept: self.interruptions.lock().bytes_kept,
+            bytes_on_wire: wire.bytes_on_wire,
+            compressed_share_percent: wire.compressed_share_percent(),
+            compression_ratio_percent: wire.compression_ratio_percent(),
         }
     }
 }

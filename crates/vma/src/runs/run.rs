@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::Problem;
-use api::vma::{RunPhase, RunView, StartRun};
+use api::vma::{RunLimits, RunPhase, RunView, StartRun};
 use mover::MoverError;
 use parking_lot::Mutex;
 use runtime::retry::Backoff;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tunnel::JobPace;
 
 use super::Surroundings;
 use super::cycle;
@@ -20,6 +21,7 @@ use super::record::{RECORD_FILE, RunRecord};
 use super::session::RunSession;
 use super::{leftovers, phase_text};
 use crate::error::VmaError;
+use crate::wan::bytes_per_s;
 
 /// Pauses before vCenter is asked again when a run that was cut off is to go on.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -47,6 +49,7 @@ pub(crate) struct Run {
     request: StartRun,
     surroundings: Arc<Surroundings>,
     disks: Vec<Arc<DiskState>>,
+    pace: Arc<JobPace>,
     state: Mutex<State>,
     phases: watch::Sender<RunPhase>,
     /// The open session and the vm_snapshot, from its creation to its removal.
@@ -60,7 +63,9 @@ pub(crate) struct Run {
 
 impl Run {
     pub(super) fn new(request: StartRun, surroundings: Arc<Surroundings>, shutdown: CancellationToken) -> Self {
-        let disks = request.disks.iter().map(|disk| Arc::new(DiskState::new(disk.disk_id.clone()))).collect();
+        let (pace, links) = surroundings.wan.share_of(&request);
+        let disks = request.disks.iter().zip(links);
+        let disks = disks.map(|(disk, link)| Arc::new(DiskState::new(disk.disk_id.clone(), link))).collect();
         let state = State {
             phase: RunPhase::Preparing,
             vm_snapshot: None,
@@ -75,6 +80,7 @@ impl Run {
             request,
             surroundings,
             disks,
+            pace,
             state: Mutex::new(state),
             phases: watch::Sender::new(RunPhase::Preparing),
             source: tokio::sync::Mutex::default(),
@@ -98,6 +104,11 @@ impl Run {
 
     pub(super) fn disks(&self) -> &[Arc<DiskState>] {
         &self.disks
+    }
+
+    /// What the run sends, from now on.
+    pub(super) fn limit(&self, limits: &RunLimits) {
+        self.pace.set_limit(bytes_per_s(limits));
     }
 
     pub(super) fn cancellation(&self) -> &CancellationToken {
@@ -345,6 +356,7 @@ impl Run {
     }
 
     fn end(&self, phase: RunPhase, error: Option<Problem>) {
+        self.pace.set_limit(None);
         {
             let mut state = self.state.lock();
             state.error = error;

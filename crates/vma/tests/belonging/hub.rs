@@ -107,6 +107,7 @@ impl Hub {
             hotadd: HotAddConfig::default(),
             nbd_commands: BTreeMap::new(),
             resume_patience_minutes: vma::config::DEFAULT_RESUME_PATIENCE_MINUTES,
+            wan: vma::config::WanConfig::default(),
         }
     }
 
