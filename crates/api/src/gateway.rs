@@ -86,6 +86,9 @@ pub struct ConnectionView {
     pub bytes_written: u64,
     /// Bytes read by the peer.
     pub bytes_read: u64,
+    /// How long the device worked for it, in milliseconds.
+    #[serde(default)]
+    pub device_ms: u64,
     /// When it was opened.
     #[serde(with = "time::serde::rfc3339")]
     pub opened_at: OffsetDateTime,
@@ -137,6 +140,13 @@ pub struct VerifyReport {
     pub mismatches: Vec<LeafMismatch>,
 }
 
+/// How far a verification under way is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct VerifyProgress {
+    /// Leaves re-read and compared so far.
+    pub leaves_verified: u64,
+}
+
 /// Client of the gateway's control socket.
 #[derive(Clone)]
 pub struct GatewayClient {
@@ -168,6 +178,14 @@ impl GatewayClient {
         };
         let path = format!("/exports/{export_name}/verify?capacity_bytes={}&coverage={coverage}", query.capacity_bytes);
         self.transport.post_stream(&path, digests).await
+    }
+
+    /// How far the verification of an export is that is under way; none when there is none.
+    ///
+    /// # Errors
+    /// The gateway's problem, or no answer.
+    pub async fn verify_progress(&self, export_name: &str) -> Result<Option<VerifyProgress>, ClientError> {
+        self.client.get(&format!("/exports/{export_name}/verify")).await
     }
 
     /// Closes every connection to an export.

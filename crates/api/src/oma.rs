@@ -12,6 +12,7 @@ pub mod groups;
 pub mod jobs;
 pub mod networks;
 pub mod probes;
+pub mod progress;
 pub mod replications;
 pub mod target_listings;
 pub mod targets;
