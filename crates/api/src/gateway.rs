@@ -140,11 +140,13 @@ pub struct VerifyReport {
     pub mismatches: Vec<LeafMismatch>,
 }
 
-/// How far a verification under way is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct VerifyProgress {
-    /// Leaves re-read and compared so far.
-    pub leaves_verified: u64,
+/// What the gateway does for an export.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ExportWork {
+    /// How long its device worked for agents, in milliseconds since the gateway started: only differences mean anything.
+    pub device_ms: u64,
+    /// Leaves compared by the verification that is under way; none when there is none.
+    pub leaves_verified: Option<u64>,
 }
 
 /// Client of the gateway's control socket.
@@ -180,12 +182,12 @@ impl GatewayClient {
         self.transport.post_stream(&path, digests).await
     }
 
-    /// How far the verification of an export is that is under way; none when there is none.
+    /// What the gateway does for an export; an export it never served has nothing done for it.
     ///
     /// # Errors
     /// The gateway's problem, or no answer.
-    pub async fn verify_progress(&self, export_name: &str) -> Result<Option<VerifyProgress>, ClientError> {
-        self.client.get(&format!("/exports/{export_name}/verify")).await
+    pub async fn export_work(&self, export_name: &str) -> Result<ExportWork, ClientError> {
+        self.client.get(&format!("/exports/{export_name}/work")).await
     }
 
     /// Closes every connection to an export.

@@ -43,7 +43,10 @@ pub async fn run(config: GatewayConfig, store: Store, shutdown: CancellationToke
     let public = bind(config.listen).await?;
     let local = bind(config.local_nbd_listen).await?;
     let connections = Arc::new(Connections::default());
-    let control = control::router(Control { store: store.clone(), connections: Arc::clone(&connections) });
+    let (store_of_control, verifications) = (store.clone(), Arc::default());
+    let connections_of_control = Arc::clone(&connections);
+    let control = Control { store: store_of_control, connections: connections_of_control, verifications };
+    let control = control::router(control);
     let control_socket = config.control_socket();
     let public_room = Arc::new(Room::default());
     let listener = Listener { config: Arc::new(config), store, connections, public_room, shutdown: shutdown.clone() };

@@ -3,6 +3,7 @@
 //! What was just written proves nothing about what is stored, so the device is flushed first and read from the
 //! medium. Memory is flat: digests are compared as they come; a bit per leaf remembers which were named.
 
+pub(crate) mod progress;
 mod reread;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use futures::StreamExt;
 use model::{Extent, LEAF_SIZE_BYTES};
 
 use crate::error::GatewayError;
+use progress::Counter;
 use reread::{Difference, LEAVES_PER_READ, Stretch, compare_all};
 
 /// Mismatches listed in a report; all are counted.
@@ -27,7 +29,7 @@ const BATCH_STRETCHES: usize = 256;
 /// Longest range looked at in one map call, in bytes.
 const MAP_BYTES: u64 = 1 << 30;
 
-/// Verifies the replica of a disk.
+/// Verifies the replica of a disk; `verified` counts the leaves as they are compared.
 ///
 /// # Errors
 /// When the device cannot be read, or the digests are not what they should be (cut off, out of range, a leaf twice).
@@ -36,8 +38,10 @@ pub async fn verify(
     device: &Path,
     query: VerifyQuery,
     mut digests: ResponseBody,
+    verified: Counter,
 ) -> Result<VerifyReport, GatewayError> {
     let mut check = Check::open(name, device, query)?;
+    check.verified = verified;
     let mut buffered = BytesMut::new();
     while let Some(chunk) = digests.next().await {
         let chunk = chunk.map_err(|error| GatewayError::Digests { reason: error.to_string() })?;
@@ -81,6 +85,7 @@ struct Check {
     query: VerifyQuery,
     seen: LeafSet,
     report: VerifyReport,
+    verified: Counter,
 }
 
 impl Check {
@@ -103,6 +108,7 @@ impl Check {
             query,
             seen: LeafSet::new(leaves_total),
             report,
+            verified: Counter::default(),
         })
     }
 
@@ -149,6 +155,7 @@ impl Check {
         let seen = compare_all(&self.device, self.query.capacity_bytes, stretches);
         let seen = seen.map_err(|source| self.failed(source))?;
         self.report.bytes_read += seen.bytes_read;
+        self.verified.is_at(self.report.leaves_verified);
         seen.differences.iter().for_each(|difference| self.note(difference));
         Ok(())
     }

@@ -9,6 +9,8 @@ mod answers;
 mod certificates;
 #[path = "life_of_a_block/kills.rs"]
 mod kills;
+#[path = "life_of_a_block/progress.rs"]
+mod progress;
 #[path = "life_of_a_block/stage.rs"]
 mod stage;
 #[path = "life_of_a_block/tracking.rs"]

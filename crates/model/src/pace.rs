@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn the_time_left_is_a_range_and_unknown_while_nothing_moves() {
-        let eta = |left, after, speed, average| Eta::of(left, after, speed, average).map(|e| (e.low_seconds, e.high_seconds));
+        let eta =
+            |left, after, speed, average| Eta::of(left, after, speed, average).map(|e| (e.low_seconds, e.high_seconds));
         assert_eq!(eta(100, 0, 10, 10), Some((10, 10)));
         assert_eq!(eta(100, 0, 20, 10), Some((5, 10)));
         assert_eq!(eta(100, 0, 10, 20), Some((5, 10)));

@@ -10,6 +10,7 @@ pub mod plan;
 mod proof;
 mod provision;
 mod saga;
+mod shown;
 mod view;
 
 use api::Problem;

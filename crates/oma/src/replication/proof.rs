@@ -2,6 +2,7 @@
 //! staged as they pass. What they make of the disk's root is what the commit certifies.
 
 use api::gateway::{Coverage, VerifyQuery};
+use api::oma::progress::JobProgress;
 use api::oma::replications::DiskVerification;
 use api::vma::{RunDiskView, RunView, SyncMode};
 use joblog::{StepContext, StepError, StepResult, output};
@@ -16,6 +17,7 @@ use super::copy::until_copied;
 use super::facts::agent_of;
 use super::provision::ProvisionedDisk;
 use super::saga::set_status;
+use super::shown::Verifying;
 use crate::digests::staging::Staging;
 use crate::digests::{blocking, settle_disk};
 use crate::failure::{defect, failed};
@@ -29,6 +31,9 @@ pub(super) struct Proof {
     /// What is to be certified of each disk.
     #[serde(default)]
     pub(super) certified: Vec<Certified>,
+    /// How far it was then, and what it was bound by.
+    #[serde(default)]
+    pub(super) work: Option<JobProgress>,
 }
 
 pub(super) async fn run(state: &OmaState, context: &StepContext) -> StepResult {
@@ -50,12 +55,11 @@ pub(super) async fn run(state: &OmaState, context: &StepContext) -> StepResult {
         let query = VerifyQuery { capacity_bytes: disk.capacity_bytes, coverage };
         let staging = staged(state, &params.job_id, disk, coverage).await?;
         let export = model::id::volume_export_name(&disk.volume_uuid);
-        let verifying = state.gateway().verify(&export, query, staging.tee(digests));
-        let report = tokio::select! {
-            () = context.cancellation().cancelled() => return Err(StepError::cancelled()),
-            report = verifying => report.map_err(failed)?,
-        };
+        let request = state.gateway().verify(&export, query, staging.tee(digests));
+        let verifying = Verifying { state, context, params: &params, vm: &vm, run: &run, disk };
+        let report = verifying.shown(&export, request).await?;
         let verification = DiskVerification { disk_id: disk.disk_id.clone(), report };
+        state.progress().mismatched(verification.report.mismatch_count);
         if let Err(error) = equal(&verification, copied) {
             store::vm_disks::distrust(state.store(), &params.vm_context_id, &disk.disk_id).await.map_err(failed)?;
             return Err(error);
@@ -71,7 +75,8 @@ pub(super) async fn run(state: &OmaState, context: &StepContext) -> StepResult {
         );
         proven.push(verification);
     }
-    output(&Proof { run, disks: proven, certified })
+    let work = state.progress().of(&params.job_id);
+    output(&Proof { run, disks: proven, certified, work })
 }
 
 /// A fresh staged file for this job's digests of a disk, after what earlier jobs left was settled.
@@ -172,6 +177,8 @@ mod tests {
             extents: 1,
             speed_bps: 0,
             eta_seconds: None,
+            average_bps: 0,
+            time: api::progress::TimeSpent::default(),
             durable: true,
         }
     }

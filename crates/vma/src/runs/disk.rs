@@ -60,6 +60,8 @@ impl DiskState {
             extents: chosen.extents,
             speed_bps: progress.speed_bps,
             eta_seconds: progress.eta_seconds,
+            average_bps: progress.average_bps,
+            time: progress.time,
             durable: chosen.durable,
         }
     }
