@@ -190,7 +190,7 @@ async fn note(
     let is_own = context.step_name() == SYNC_STEP;
     let fraction = if is_own { share(sum(|disk| disk.bytes_done), sum(|disk| disk.bytes_total)) } else { 0.0 };
     let percent = context.progress(fraction);
-    let work = device_work(state, context, run).await;
+    let work = device_work(state, context).await;
     let seen = state.progress().copied(&name_of(context, params, vm), run, &work, percent);
     write_down(state, params, run, &seen, phase_text(run.phase)).await?;
     for disk in &run.disks {
@@ -203,7 +203,7 @@ async fn note(
 }
 
 /// How long the devices behind the run's exports have worked. It is only shown: a gateway that does not answer is left out.
-async fn device_work(state: &OmaState, context: &StepContext, run: &RunView) -> DiskWork {
+async fn device_work(state: &OmaState, context: &StepContext) -> DiskWork {
     let mut work = DiskWork::new();
     let disks: Vec<ProvisionedDisk> = context.output("provision").unwrap_or_default();
     for disk in disks {

@@ -73,7 +73,13 @@ pub(super) fn sync_type(disk: &RunDiskView) -> Result<ReplicationType, StepError
 /// Called before the job's end is recorded: the domain's rows say the same.
 pub(super) async fn finished(state: &OmaState, view: &JobView) -> Result<(), StepError> {
     let params: Params = view.params()?;
+    record_outcome(state, view, &params).await?;
+    // Counted once: whatever fails before is repeated.
     state.progress().ended(&params.job_id, view.outcome);
+    Ok(())
+}
+
+async fn record_outcome(state: &OmaState, view: &JobView, params: &Params) -> Result<(), StepError> {
     if view.outcome != JobStatus::NeedsOperator {
         take_over_digests(state, &params.job_id).await;
     }
