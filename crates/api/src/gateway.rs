@@ -143,7 +143,8 @@ pub struct VerifyReport {
 /// What the gateway does for an export.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ExportWork {
-    /// How long its device worked for agents, in milliseconds since the gateway started: only differences mean anything.
+    /// How long its device worked for agents, in milliseconds since the gateway started: only differences mean
+    /// anything.
     pub device_ms: u64,
     /// Leaves compared by the verification that is under way; none when there is none.
     pub leaves_verified: Option<u64>,

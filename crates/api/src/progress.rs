@@ -74,13 +74,14 @@ pub struct TimeShares {
     pub hash: u8,
     /// See [`Activity::Network`].
     pub network: u8,
-    /// See [`Activity::TargetWrite`]: at most the time that went into delivering, since a device may also work while the
-    /// agent reads.
+    /// See [`Activity::TargetWrite`]: at most the time that went into delivering, since a device may also work while
+    /// the agent reads.
     pub target_write: u8,
 }
 
 impl TimeShares {
-    /// Of what the agent spent while the target's device worked for `device_ms`; `None` before there is anything to share.
+    /// Of what the agent spent while the target's device worked for `device_ms`; `None` before there is anything to
+    /// share.
     #[must_use]
     pub fn of(spent: TimeSpent, device_ms: u64) -> Option<Self> {
         let target = spent.deliver_ms.min(device_ms);

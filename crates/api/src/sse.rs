@@ -1,5 +1,5 @@
-//! Reads server-sent events (HTML living standard, "server-sent events") from the bytes of an answer. What a peer sends is
-//! bounded; who reconnects is not decided here.
+//! Reads server-sent events (HTML living standard, "server-sent events") from the bytes of an answer. What a peer sends
+//! is bounded; who reconnects is not decided here.
 
 use std::collections::VecDeque;
 

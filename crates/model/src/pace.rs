@@ -1,5 +1,5 @@
-//! How fast work goes: over the last seconds, on the whole, and how long the rest takes. Pure: a moment is the time since
-//! a beginning the caller chose; nothing here looks at a clock.
+//! How fast work goes: over the last seconds, on the whole, and how long the rest takes. Pure: a moment is the time
+//! since a beginning the caller chose; nothing here looks at a clock.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -53,6 +53,10 @@ impl Pace {
     #[must_use]
     pub fn speed_bps(&self, now: Duration) -> u64 {
         let begin = now.saturating_sub(SPEED_WINDOW);
+        // The last steps may lie between two samples.
+        if self.moved_at <= begin {
+            return 0;
+        }
         let before = self.samples.iter().take_while(|(at, _)| *at <= begin).last();
         let Some((at, done)) = before.or(self.samples.front()) else { return 0 };
         per_second(self.done - done, now.saturating_sub((*at).max(begin)))
@@ -142,6 +146,16 @@ mod tests {
         assert_eq!((pace.speed_bps(at(40)), pace.stalled_for(at(40))), (0, Some(at(39))));
         pace.note(at(41), 20 * MIB);
         assert_eq!((pace.speed_bps(at(41)), pace.stalled_for(at(41))), (MIB, None));
+    }
+
+    #[test]
+    fn what_moved_between_two_samples_is_past_once_the_window_is() {
+        let mut pace = Pace::default();
+        pace.begin(at(0), 0);
+        pace.note(at(5), MIB);
+        pace.note(at(5) + SAMPLE_INTERVAL / 2, 2 * MIB);
+        assert!(pace.speed_bps(at(14)) > 0);
+        assert_eq!(pace.speed_bps(at(16)), 0);
     }
 
     #[test]

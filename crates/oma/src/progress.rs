@@ -1,7 +1,7 @@
 //! How far running replications are: one set of numbers for the API, its events, the command line and metrics.
 //!
-//! Kept in memory: after a restart the next answers of agents and gateway bring it back. It decides nothing, and a reader
-//! that is slow sees the latest, never a queue.
+//! Kept in memory: after a restart the next answers of agents and gateway bring it back. It decides nothing, and a
+//! reader that is slow sees the latest, never a queue.
 
 mod job;
 

@@ -1,5 +1,5 @@
-//! Watching a job to its end: `migratekit job watch`, and every command's `--watch` of a replication. It hears the hub's
-//! events; a hub that does not tell them is asked again and again.
+//! Watching a job to its end: `migratekit job watch`, and `replicate --watch`. It hears the hub's events; a hub that does
+//! not tell them is asked again and again.
 
 mod screen;
 

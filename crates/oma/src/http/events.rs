@@ -1,5 +1,5 @@
-//! `/events` and `/jobs/{id}/events`: what happens to jobs, as server-sent events. Resumable: the id of an event is that of
-//! its log line.
+//! `/events` and `/jobs/{id}/events`: what happens to jobs, as server-sent events. Resumable: the id of an event is that
+//! of its log line.
 //!
 //! A listener that falls behind is told how jobs stand by then, and reads the lines it missed from the log: of a state
 //! only the latest is worth telling, and nothing is queued for it without bounds.

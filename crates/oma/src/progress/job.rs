@@ -27,6 +27,8 @@ pub(super) struct Job {
     view: JobProgress,
     /// Of the work in the present phase: tells stalls, and the speed of a verification.
     pace: Pace,
+    /// The phase has begun, and its work is still to be summed.
+    is_new_phase: bool,
     devices: HashMap<String, DeviceTime>,
 }
 
@@ -70,7 +72,7 @@ impl Job {
             disks: Vec::new(),
             at: moment.at,
         };
-        Self { view, pace: Pace::default(), devices: HashMap::new() }
+        Self { view, pace: Pace::default(), is_new_phase: true, devices: HashMap::new() }
     }
 
     pub(super) fn view(&self) -> &JobProgress {
@@ -135,7 +137,7 @@ impl Job {
     fn at_phase(&mut self, phase: Phase, percent: f64, moment: Moment) {
         if phase != self.view.phase {
             self.view.phase = phase;
-            self.pace.begin(moment.since, self.view.work_done);
+            self.is_new_phase = true;
         }
         self.reached(percent);
         self.view.at = moment.at;
@@ -146,6 +148,10 @@ impl Job {
         let sum = |of: fn(&DiskProgress) -> u64| self.view.disks.iter().map(of).fold(0, u64::saturating_add);
         self.view.work_total = sum(|disk| disk.copy_total.saturating_add(disk.verify_total));
         self.view.work_done = sum(|disk| disk.copy_done.saturating_add(disk.verify_done));
+        if std::mem::take(&mut self.is_new_phase) {
+            // What came before is not of this phase's speed.
+            self.pace.begin(moment.since, self.view.work_done);
+        }
         self.pace.note(moment.since, self.view.work_done);
         let is_moving = matches!(self.view.phase, Phase::Copying | Phase::Verifying);
         let stalled_for = self.pace.stalled_for(moment.since).filter(|_| is_moving);

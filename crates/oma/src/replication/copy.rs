@@ -202,7 +202,8 @@ async fn note(
     Ok(())
 }
 
-/// How long the devices behind the run's exports have worked. It is only shown: a gateway that does not answer is left out.
+/// How long the devices behind the run's exports have worked. It is only shown: a gateway that does not answer is left
+/// out.
 async fn device_work(state: &OmaState, context: &StepContext) -> DiskWork {
     let mut work = DiskWork::new();
     let disks: Vec<ProvisionedDisk> = context.output("provision").unwrap_or_default();

@@ -1,5 +1,5 @@
-//! `/metrics` of the agent: its runs under way in the Prometheus text format. Only on this machine; what it cannot tell (how
-//! the network and the target share the time) only the hub can.
+//! `/metrics` of the agent: its runs under way in the Prometheus text format. Only on this machine; what it cannot tell
+//! (how the network and the target share the time) only the hub can.
 
 use api::vma::{RunDiskView, RunPhase, RunView};
 use axum::extract::State;
