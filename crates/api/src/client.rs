@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::problem::Problem;
+use crate::sse::Events;
 
 /// Largest JSON answer taken, in bytes: a full inventory of 10,000 VMs is below half of it.
 pub const MAX_JSON_BYTES: usize = 64 * 1024 * 1024;
@@ -174,6 +175,28 @@ impl Client {
         let response = self.transport.send(request).await?;
         if response.status().is_success() {
             return Ok(response.into_body());
+        }
+        Err(failure(&format!("GET {path}"), response).await)
+    }
+
+    /// `GET path` as server-sent events, after the one with that id.
+    ///
+    /// # Errors
+    /// The peer's problem, or no answer.
+    pub async fn events(&self, path: &str, last_event_id: Option<&str>) -> Result<Events, ClientError> {
+        let mut request = build(&Method::GET, path, Bytes::new(), None)?;
+        let failed = |source: header::InvalidHeaderValue| TransportError::Request {
+            peer: format!("GET {path}"),
+            source: source.into(),
+        };
+        let headers = request.headers_mut();
+        headers.insert(header::ACCEPT, header::HeaderValue::from_static("text/event-stream"));
+        if let Some(id) = last_event_id {
+            headers.insert("last-event-id", id.parse().map_err(failed)?);
+        }
+        let response = self.transport.send(request).await?;
+        if response.status().is_success() {
+            return Ok(Events::new(response.into_body()));
         }
         Err(failure(&format!("GET {path}"), response).await)
     }

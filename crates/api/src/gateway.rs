@@ -97,6 +97,9 @@ pub struct ConnectionView {
     pub bytes_written: u64,
     /// Bytes read by the peer.
     pub bytes_read: u64,
+    /// How long the device worked for it, in milliseconds.
+    #[serde(default)]
+    pub device_ms: u64,
     /// When it was opened.
     #[serde(with = "time::serde::rfc3339")]
     pub opened_at: OffsetDateTime,
@@ -219,6 +222,16 @@ pub struct DiscardReport {
     pub discarded: u64,
 }
 
+/// What the gateway does for an export.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ExportWork {
+    /// How long its device worked for agents, in milliseconds since the gateway started: only differences mean
+    /// anything.
+    pub device_ms: u64,
+    /// Leaves compared by the verification that is under way; none when there is none.
+    pub leaves_verified: Option<u64>,
+}
+
 /// Client of the gateway's control socket.
 #[derive(Clone)]
 pub struct GatewayClient {
@@ -250,6 +263,14 @@ impl GatewayClient {
         };
         let path = format!("/exports/{export_name}/verify?capacity_bytes={}&coverage={coverage}", query.capacity_bytes);
         self.transport.post_stream(&path, digests).await
+    }
+
+    /// What the gateway does for an export; an export it never served has nothing done for it.
+    ///
+    /// # Errors
+    /// The gateway's problem, or no answer.
+    pub async fn export_work(&self, export_name: &str) -> Result<ExportWork, ClientError> {
+        self.client.get(&format!("/exports/{export_name}/work")).await
     }
 
     /// Closes every connection to an export.

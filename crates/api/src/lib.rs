@@ -8,6 +8,8 @@ pub mod gateway;
 pub mod oma;
 pub mod page;
 pub mod problem;
+pub mod progress;
+pub mod sse;
 pub mod vma;
 pub mod volume;
 

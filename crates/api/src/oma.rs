@@ -13,6 +13,7 @@ pub mod jobs;
 pub mod networks;
 pub mod points;
 pub mod probes;
+pub mod progress;
 pub mod replications;
 pub mod target_listings;
 pub mod targets;

@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use crate::client::{Client, ClientError, ResponseBody};
 use crate::problem::Problem;
 pub use limits::RunLimits;
+use crate::progress::TimeSpent;
 pub use power::{PowerOffRequest, PowerOnRequest, PowerView, ShutdownKind};
 
 /// How to reach a vCenter or an ESXi host. Travels only inside the agent's mutually authenticated connection.
@@ -369,6 +370,12 @@ pub struct RunDiskView {
     pub speed_bps: u64,
     /// Seconds left at that speed.
     pub eta_seconds: Option<u64>,
+    /// Bytes per second since its copy began.
+    #[serde(default)]
+    pub average_bps: u64,
+    /// Where the time of its threads went.
+    #[serde(default)]
+    pub time: TimeSpent,
     /// Whether all of it is durable on the hub.
     pub durable: bool,
     /// Bytes that were durable when the copy last went on after an interruption, and were not sent again.

@@ -3,10 +3,11 @@
 //! A connection that has ended may still have writes in the hands of the medium; each of them holds its [`Connection`],
 //! so that one is over when nobody holds it any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use api::gateway::ConnectionView;
 use parking_lot::Mutex;
@@ -14,6 +15,9 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+/// Exports whose device's time is remembered; whoever takes differences sees a new beginning when they are forgotten.
+const MAX_TIMED_EXPORTS: usize = 10_000;
 
 /// One open connection.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub struct Connection {
     export_name: Mutex<Option<String>>,
     written: AtomicU64,
     read: AtomicU64,
+    /// In nanoseconds.
+    device_time: AtomicU64,
     cut: CancellationToken,
     over: Arc<Notify>,
 }
@@ -61,6 +67,11 @@ impl Connection {
         self.read.fetch_add(bytes, Relaxed);
     }
 
+    /// The device worked for the peer that long.
+    pub fn add_device_time(&self, span: Duration) {
+        self.device_time.fetch_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
     /// Cancelled when somebody cuts this connection.
     pub fn cut_token(&self) -> &CancellationToken {
         &self.cut
@@ -78,6 +89,7 @@ impl Connection {
             enrollment_id: self.enrollment_id.clone(),
             bytes_written: self.written.load(Relaxed),
             bytes_read: self.read.load(Relaxed),
+            device_ms: self.device_time.load(Relaxed) / 1_000_000,
             opened_at: self.opened_at,
         }
     }
@@ -90,6 +102,8 @@ pub struct Connections {
     /// Ended, but perhaps with writes under way.
     ended: Mutex<Vec<Weak<Connection>>>,
     over: Arc<Notify>,
+    /// By export: how long devices worked for agents' connections that have ended, in nanoseconds.
+    device_times: Mutex<HashMap<String, u64>>,
     next_id: AtomicU64,
     written: AtomicU64,
     read: AtomicU64,
@@ -111,6 +125,7 @@ impl Connections {
             export_name: Mutex::new(None),
             written: AtomicU64::new(0),
             read: AtomicU64::new(0),
+            device_time: AtomicU64::new(0),
             cut: shutdown.child_token(),
             over: Arc::clone(&self.over),
         });
@@ -164,6 +179,16 @@ impl Connections {
         }
     }
 
+    /// How long the device of an export worked for agents, in milliseconds since this process started.
+    pub fn device_ms_of(&self, export_name: &str) -> u64 {
+        let open = self.open.lock();
+        let ended = self.device_times.lock().get(export_name).copied().unwrap_or(0);
+        let on_it =
+            open.values().filter(|connection| connection.enrollment_id.is_some() && connection.is_on(export_name));
+        let now: u64 = on_it.map(|connection| connection.device_time.load(Relaxed)).sum();
+        ended.saturating_add(now) / 1_000_000
+    }
+
     /// Bytes ever written and read over connections that are closed or open.
     pub fn totals(&self) -> (u64, u64) {
         let open = self.open.lock();
@@ -191,6 +216,13 @@ impl Drop for ConnectionGuard {
         let mut open = self.all.open.lock();
         self.all.written.fetch_add(connection.written.load(Relaxed), Relaxed);
         self.all.read.fetch_add(connection.read.load(Relaxed), Relaxed);
+        if let (Some(name), Some(_)) = (connection.export_name.lock().clone(), &connection.enrollment_id) {
+            let mut times = self.all.device_times.lock();
+            if times.len() >= MAX_TIMED_EXPORTS && !times.contains_key(&name) {
+                times.clear();
+            }
+            *times.entry(name).or_default() += connection.device_time.load(Relaxed);
+        }
         let mut ended = self.all.ended.lock();
         ended.retain(|earlier| earlier.strong_count() > 0);
         ended.push(Arc::downgrade(connection));
@@ -212,11 +244,14 @@ mod tests {
         first.connection().chose("a");
         second.connection().chose("b");
         first.connection().add_written(7);
+        first.connection().add_device_time(Duration::from_micros(2900));
+        assert_eq!(all.views()[0].device_ms, 2);
         assert_eq!((all.count_on("a"), all.count_on("b")), (1, 1));
         all.cut_export("a");
         assert!(first.connection().cut_token().is_cancelled() && !second.connection().cut_token().is_cancelled());
         drop(first);
         assert_eq!((all.totals(), all.count_on("a"), all.views().len()), ((7, 0), 0, 1));
+        assert_eq!((all.device_ms_of("a"), all.device_ms_of("b")), (2, 0), "an ended connection stays counted");
         all.cut_agent("agent-1");
         assert!(!second.connection().cut_token().is_cancelled());
         all.cut_agent("agent-2");
@@ -235,7 +270,7 @@ mod tests {
         drop(guard);
         assert_eq!(all.count_on("a"), 0);
         assert!(!all.are_over("a", Instant::now()).await, "its write is still under way");
-        let deadline = Instant::now() + std::time::Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(20);
         let ((), is_over) = tokio::join!(async { drop(held_by_a_write) }, all.are_over("a", deadline));
         assert!(is_over);
     }

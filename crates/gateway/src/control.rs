@@ -6,7 +6,7 @@ use std::time::Duration;
 use api::Problem;
 use api::extract::{Json, Path, Query, method_not_allowed, not_found, panicked};
 use api::gateway::{
-    ApplyPoints, ConnectionView, DiscardReport, ExportView, MergePoints, PointsReport, RunQuery, SealReport,
+    ApplyPoints, ConnectionView, DiscardReport, ExportView, ExportWork, MergePoints, PointsReport, RunQuery, SealReport,
     VerifyQuery, VerifyReport,
 };
 use api::{ResponseBody, TransportError};
@@ -25,6 +25,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::connections::Connections;
 use crate::error::GatewayError;
 use crate::replicas::{Replicas, Usage};
+use crate::verify::progress::Verifications;
 use crate::verify::verify;
 
 /// How long what is under way on an export may take once its connections are cut: longer than a connection takes to
@@ -39,6 +40,7 @@ pub(crate) struct Control {
     pub(crate) store: Store,
     pub(crate) connections: Arc<Connections>,
     pub(crate) replicas: Arc<Replicas>,
+    pub(crate) verifications: Arc<Verifications>,
 }
 
 /// All routes on one screen.
@@ -46,6 +48,7 @@ pub(crate) fn router(control: Control) -> Router {
     Router::new()
         .route("/exports", get(exports))
         .route("/exports/{name}/verify", post(verify_export))
+        .route("/exports/{name}/work", get(export_work))
         .route("/exports/{name}/close", post(close_export))
         .route("/exports/{name}/seal", post(seal))
         .route("/exports/{name}/forget", post(forget))
@@ -93,7 +96,13 @@ async fn verify_export(
             chunk.map_err(|source| TransportError::Unreachable { peer: "the agent".to_owned(), source: source.into() })
         })
         .boxed();
-    Ok(Json(verify(&name, device, query, digests).await?))
+    let under_way = control.verifications.begin(&name);
+    Ok(Json(verify(&name, device, query, digests, under_way.counter()).await?))
+}
+
+async fn export_work(State(control): State<Control>, Path(name): Path<String>) -> Json<ExportWork> {
+    let leaves_verified = control.verifications.leaves_of(&name);
+    Json(ExportWork { device_ms: control.connections.device_ms_of(&name), leaves_verified })
 }
 
 /// Answers when nothing of the connections that were cut can reach the device any more.

@@ -54,6 +54,7 @@ pub async fn run(config: GatewayConfig, store: Store, shutdown: CancellationToke
         store: store.clone(),
         connections: Arc::clone(&connections),
         replicas: Arc::clone(&replicas),
+        verifications: Arc::default(),
     });
     let control_socket = config.control_socket();
     let public_room = Arc::new(Room::default());

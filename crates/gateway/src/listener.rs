@@ -162,6 +162,7 @@ struct Counting {
 
 impl ConnectionObserver for Counting {
     fn command_done(&self, record: &CommandRecord) {
+        self.connection.add_device_time(record.device_time);
         if record.error.is_some() {
             return;
         }

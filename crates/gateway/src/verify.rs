@@ -3,6 +3,7 @@
 //! What was just written proves nothing about what is stored, so the device, which the caller has flushed, is read from
 //! the medium. Memory is flat: digests are compared as they come; a bit per leaf remembers which were named.
 
+pub(crate) mod progress;
 mod reread;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use futures::StreamExt;
 use model::{Extent, LEAF_SIZE_BYTES};
 
 use crate::error::GatewayError;
+use progress::Counter;
 use reread::{Difference, LEAVES_PER_READ, Stretch, compare_all};
 
 /// Mismatches listed in a report; all are counted.
@@ -27,7 +29,7 @@ const BATCH_STRETCHES: usize = 256;
 /// Longest range looked at in one map call, in bytes.
 const MAP_BYTES: u64 = 1 << 30;
 
-/// Verifies the replica of a disk.
+/// Verifies the replica of a disk; `verified` counts the leaves as they are compared.
 ///
 /// # Errors
 /// When the device cannot be read, or the digests are not what they should be (cut off, out of range, a leaf twice).
@@ -36,8 +38,9 @@ pub async fn verify(
     device: Arc<dyn BlockDevice>,
     query: VerifyQuery,
     mut digests: ResponseBody,
+    verified: Counter,
 ) -> Result<VerifyReport, GatewayError> {
-    let mut check = Check::new(name, device, query)?;
+    let mut check = Check::new(name, device, query, verified)?;
     let mut buffered = BytesMut::new();
     while let Some(chunk) = digests.next().await {
         let chunk = chunk.map_err(|error| GatewayError::Digests { reason: error.to_string() })?;
@@ -80,17 +83,23 @@ struct Check {
     query: VerifyQuery,
     seen: LeafSet,
     report: VerifyReport,
+    verified: Counter,
 }
 
 impl Check {
-    fn new(name: &str, device: Arc<dyn BlockDevice>, query: VerifyQuery) -> Result<Self, GatewayError> {
+    fn new(
+        name: &str,
+        device: Arc<dyn BlockDevice>,
+        query: VerifyQuery,
+        verified: Counter,
+    ) -> Result<Self, GatewayError> {
         if device.size_bytes() < query.capacity_bytes {
             let reason = format!("the device has {} bytes, the disk {}", device.size_bytes(), query.capacity_bytes);
             return Err(GatewayError::Digests { reason });
         }
         let leaves_total = query.capacity_bytes.div_ceil(LEAF_SIZE_BYTES);
         let report = VerifyReport { leaves_total, ..VerifyReport::default() };
-        Ok(Self { name: name.to_owned(), device, query, seen: LeafSet::new(leaves_total), report })
+        Ok(Self { name: name.to_owned(), device, query, seen: LeafSet::new(leaves_total), report, verified })
     }
 
     /// Compares what the records name; neighbours are read together.
@@ -138,6 +147,7 @@ impl Check {
         let seen = compare_all(self.device.as_ref(), self.query.capacity_bytes, stretches);
         let seen = seen.map_err(|source| self.failed(source))?;
         self.report.bytes_read += seen.bytes_read;
+        self.verified.is_at(self.report.leaves_verified);
         seen.differences.iter().for_each(|difference| self.note(difference));
         Ok(())
     }

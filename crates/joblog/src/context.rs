@@ -131,8 +131,9 @@ impl StepContext {
         if self.cancellation.is_cancelled() { Err(StepError::cancelled()) } else { Ok(()) }
     }
 
-    /// Says how far the step is, 0 to 1. May be called as often as one likes: it is written once a second.
-    pub fn progress(&self, fraction: f64) {
-        self.session.set_fraction(fraction);
+    /// Says how far the step is, 0 to 1. May be called as often as one likes: it is written once a second. Answers with
+    /// what that makes of the whole job, 0 to 100: that never falls, also when a step is begun anew.
+    pub fn progress(&self, fraction: f64) -> f64 {
+        self.session.set_fraction(fraction)
     }
 }

@@ -190,9 +190,12 @@ impl Session {
         }
     }
 
-    /// How far the running step is, 0 to 1.
-    pub fn set_fraction(&self, fraction: f64) {
-        self.fraction.send_replace(if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 });
+    /// How far the running step is, 0 to 1; answers with what that makes of the job, 0 to 100, which never falls.
+    pub fn set_fraction(&self, fraction: f64) -> f64 {
+        let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
+        self.fraction.send_replace(fraction);
+        let rows = self.rows.lock();
+        self.percent(&rows, fraction).max(rows.job.percent_complete)
     }
 
     /// The share of the work that is done, 0 to 100, when the given fraction of the running step is.

@@ -15,6 +15,8 @@ mod kills;
 mod points;
 #[path = "life_of_a_block/scrub.rs"]
 mod scrub;
+#[path = "life_of_a_block/progress.rs"]
+mod progress;
 #[path = "life_of_a_block/stage.rs"]
 mod stage;
 #[path = "life_of_a_block/tracking.rs"]

@@ -22,6 +22,7 @@ mod target;
 mod vcenter;
 mod verify;
 mod vm;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,7 @@ Examples:
   migratekit replicate web1 --watch                                          copy a VM, then again only its changes
   migratekit failover test web1 --watch                                      boot the replica in isolation
   migratekit job log JOB --follow                                            what a job says while it runs
+  migratekit job watch JOB                                                   how far it is
 
 Exit codes:
     0  done

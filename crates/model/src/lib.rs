@@ -8,6 +8,7 @@ pub mod failure;
 pub mod id;
 pub mod mac;
 pub mod ownership;
+pub mod pace;
 pub mod secret;
 pub mod size;
 pub mod status;

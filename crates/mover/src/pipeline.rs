@@ -10,7 +10,7 @@ mod work;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::vma::SyncMode;
 use nbd::Lane;
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::digest_file::DigestFile;
 use crate::error::MoverError;
 use crate::plan::Plan;
-use crate::progress::DiskProgress;
+use crate::progress::{DiskProgress, Spent};
 use crate::reader::Source;
 use crate::target::Target;
 use feed::Feed;
@@ -121,7 +121,10 @@ impl DiskCopy {
     /// # Errors
     /// The hub cannot make it durable, or the digests cannot be written.
     pub async fn make_durable(&self) -> Result<(), MoverError> {
-        self.target.flush().await?;
+        let begun = Instant::now();
+        let flushed = self.target.flush().await;
+        self.progress.add_spent(Spent { deliver: begun.elapsed(), ..Spent::default() });
+        flushed?;
         self.keep_digests().await
     }
 

@@ -1,19 +1,13 @@
-//! Counters of one disk, written by the workers and read by whoever asks; speed over the last seconds, and an ETA.
+//! Counters of one disk, written by the workers and read by whoever asks: bytes, speeds, and where the time went.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use api::progress::TimeSpent;
+use model::pace::Pace;
 use parking_lot::Mutex;
 
-/// The span the speed is measured over.
-const SPEED_WINDOW: Duration = Duration::from_secs(10);
-/// Most samples kept: one per [`SAMPLE_INTERVAL`] of the window, and some.
-const MAX_SAMPLES: usize = 64;
-/// Least time between two samples.
-const SAMPLE_INTERVAL: Duration = Duration::from_millis(200);
-
-/// Live counters of one disk, all in bytes.
+/// Live counters of one disk, all in bytes but for the time.
 #[derive(Debug, Default)]
 pub struct DiskProgress {
     total: AtomicU64,
@@ -21,7 +15,40 @@ pub struct DiskProgress {
     read: AtomicU64,
     sent: AtomicU64,
     zero: AtomicU64,
-    samples: Mutex<VecDeque<(Instant, u64)>>,
+    spent: SpentNanos,
+    clocked: Mutex<Clocked>,
+}
+
+/// The pace, and the moment it is counted from.
+#[derive(Debug, Default)]
+struct Clocked {
+    origin: Option<Instant>,
+    pace: Pace,
+}
+
+impl Clocked {
+    fn now(&mut self) -> Duration {
+        self.origin.get_or_insert_with(Instant::now).elapsed()
+    }
+}
+
+/// See [`TimeSpent`], in nanoseconds: a chunk takes less than a millisecond.
+#[derive(Debug, Default)]
+struct SpentNanos {
+    source_read: AtomicU64,
+    hash: AtomicU64,
+    deliver: AtomicU64,
+}
+
+/// What a thread spent its time on while it worked on a chunk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Reading the source, or waiting for it.
+    pub source_read: Duration,
+    /// Looking for zeroes and taking digests.
+    pub hash: Duration,
+    /// Sending, and waiting for replies.
+    pub deliver: Duration,
 }
 
 /// The counters at one moment.
@@ -39,8 +66,12 @@ pub struct ProgressView {
     pub bytes_zero: u64,
     /// Bytes per second looked at, over the last seconds.
     pub speed_bps: u64,
-    /// Seconds left at that speed.
+    /// Bytes per second looked at since the copy began.
+    pub average_bps: u64,
+    /// Seconds left at the present speed.
     pub eta_seconds: Option<u64>,
+    /// Where the time of all threads went.
+    pub time: TimeSpent,
 }
 
 /// What was moved so far, in bytes: it outlasts interruptions.
@@ -59,7 +90,9 @@ impl DiskProgress {
     pub fn begin(&self, bytes_total: u64, bytes_done: u64) {
         self.total.store(bytes_total, Relaxed);
         self.done.store(bytes_done, Relaxed);
-        self.samples.lock().clear();
+        let mut clocked = self.clocked.lock();
+        let now = clocked.now();
+        clocked.pace.begin(now, bytes_done);
     }
 
     /// What an earlier process of the same run had moved.
@@ -84,27 +117,32 @@ impl DiskProgress {
     pub fn add_done(&self, length: u64, sent: u64, zero: u64) {
         self.sent.fetch_add(sent, Relaxed);
         self.zero.fetch_add(zero, Relaxed);
+        let mut clocked = self.clocked.lock();
+        // Within the lock: another thread's older sum would look like a new beginning.
         let done = self.done.fetch_add(length, Relaxed) + length;
-        self.sample(Instant::now(), done);
+        let now = clocked.now();
+        clocked.pace.note(now, done);
     }
 
-    fn sample(&self, now: Instant, done: u64) {
-        let mut samples = self.samples.lock();
-        if samples.back().is_some_and(|(at, _)| now.duration_since(*at) < SAMPLE_INTERVAL) {
-            return;
-        }
-        samples.push_back((now, done));
-        while samples.len() > MAX_SAMPLES || samples.front().is_some_and(|(at, _)| now - *at > SPEED_WINDOW) {
-            samples.pop_front();
-        }
+    /// A thread spent its time like this; what earlier copies of this disk took stays counted.
+    pub fn add_spent(&self, spent: Spent) {
+        let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        self.spent.source_read.fetch_add(nanos(spent.source_read), Relaxed);
+        self.spent.hash.fetch_add(nanos(spent.hash), Relaxed);
+        self.spent.deliver.fetch_add(nanos(spent.deliver), Relaxed);
     }
 
     /// The counters now.
     #[must_use]
     pub fn view(&self) -> ProgressView {
         let (total, done) = (self.total.load(Relaxed), self.done.load(Relaxed));
-        let speed_bps = self.speed(done);
+        let (speed_bps, average_bps) = {
+            let mut clocked = self.clocked.lock();
+            let now = clocked.now();
+            (clocked.pace.speed_bps(now), clocked.pace.average_bps(now))
+        };
         let left = total.saturating_sub(done);
+        let milliseconds = |nanos: &AtomicU64| nanos.load(Relaxed) / 1_000_000;
         ProgressView {
             bytes_total: total,
             bytes_done: done,
@@ -112,15 +150,14 @@ impl DiskProgress {
             bytes_sent: self.sent.load(Relaxed),
             bytes_zero: self.zero.load(Relaxed),
             speed_bps,
+            average_bps,
             eta_seconds: (left == 0).then_some(0).or_else(|| left.checked_div(speed_bps)),
+            time: TimeSpent {
+                source_read_ms: milliseconds(&self.spent.source_read),
+                hash_ms: milliseconds(&self.spent.hash),
+                deliver_ms: milliseconds(&self.spent.deliver),
+            },
         }
-    }
-
-    fn speed(&self, done: u64) -> u64 {
-        let samples = self.samples.lock();
-        let Some((first, then)) = samples.front() else { return 0 };
-        let milliseconds = u64::try_from(first.elapsed().as_millis()).unwrap_or(u64::MAX);
-        done.saturating_sub(*then).saturating_mul(1000).checked_div(milliseconds).unwrap_or(0)
     }
 }
 
@@ -151,5 +188,19 @@ mod tests {
         let view = progress.view();
         assert_eq!((view.bytes_done, view.bytes_total, view.bytes_sent), (300, 300, 270));
         assert_eq!(progress.moved(), Moved { read: 310, sent: 270, zero: 40 });
+    }
+
+    #[test]
+    fn time_adds_up_over_chunks_and_begins() {
+        let progress = DiskProgress::default();
+        let spent = Spent {
+            source_read: Duration::from_micros(1700),
+            hash: Duration::from_micros(600),
+            deliver: Duration::from_millis(7),
+        };
+        progress.add_spent(spent);
+        progress.begin(10, 0);
+        progress.add_spent(spent);
+        assert_eq!(progress.view().time, TimeSpent { source_read_ms: 3, hash_ms: 1, deliver_ms: 14 });
     }
 }

@@ -109,6 +109,8 @@ pub struct CommandRecord {
     pub error: Option<Errno>,
     /// From its arrival to its answer being ready.
     pub duration: Duration,
+    /// How much of that the device took; the rest is waiting for the payload.
+    pub device_time: Duration,
 }
 
 /// Sees what a connection does; called on its path, so it must return at once.

@@ -13,6 +13,7 @@ pub mod health;
 pub mod job_view;
 pub mod jobs;
 pub(crate) mod machine_groups;
+mod metrics;
 pub(crate) mod network_mappings;
 pub mod openapi;
 pub(crate) mod points;

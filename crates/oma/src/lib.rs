@@ -14,6 +14,7 @@ pub mod error;
 pub mod front;
 pub mod http;
 pub mod origin;
+pub mod progress;
 pub mod router;
 pub mod state;
 

@@ -13,6 +13,7 @@ mod provision;
 pub mod reader;
 mod saga;
 mod scrub;
+mod shown;
 mod view;
 
 use std::num::NonZeroU32;

@@ -52,6 +52,7 @@ fn operator_routes() -> OpenApiRouter<OmaState> {
         .routes(routes!(jobs::turn_back))
         .routes(routes!(jobs::abandon))
         .routes(routes!(events::stream))
+        .routes(routes!(events::stream_of_job))
 }
 
 /// These, too: VMs, replications, discovery, credentials, targets.

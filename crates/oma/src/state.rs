@@ -21,6 +21,7 @@ use crate::error::OmaError;
 use crate::ghosts::Reports;
 use crate::http::events::Listeners;
 use crate::inventory::ScanCache;
+use crate::progress::Board;
 
 /// File of the key that seals stored passwords, in the state folder.
 const SEALING_KEY_FILE: &str = "sealing.key";
@@ -48,6 +49,7 @@ struct Inner {
     enrolment_limits: EnrolmentLimits,
     listeners: Listeners,
     scans: ScanCache,
+    progress: Board,
     ghosts: Reports,
     stopping: CancellationToken,
 }
@@ -92,6 +94,7 @@ impl OmaState {
             enrolment_limits: EnrolmentLimits::default(),
             listeners: Listeners::default(),
             scans: ScanCache::default(),
+            progress: Board::default(),
             ghosts: Reports::default(),
             stopping: CancellationToken::new(),
         }));
@@ -184,6 +187,12 @@ impl OmaState {
     /// What was last seen of each vCenter.
     pub(crate) fn scans(&self) -> &ScanCache {
         &self.0.scans
+    }
+
+    /// How far running replications are.
+    #[must_use]
+    pub fn progress(&self) -> &Board {
+        &self.0.progress
     }
 
     /// What was last seen of ghosts.

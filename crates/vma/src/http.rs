@@ -1,5 +1,6 @@
 //! The agent's API as routes: everything to the hub, only how runs stand to this machine.
 
+mod metrics;
 mod runs;
 mod vcenter;
 
@@ -43,7 +44,7 @@ pub fn control(runs: Arc<Runs>) -> Router {
 
 /// What anybody on this machine may ask: it shows no secret and changes nothing.
 pub fn status(runs: Arc<Runs>) -> Router {
-    finish(reading().route("/runs", get(runs::list)), runs)
+    finish(reading().route("/runs", get(runs::list)).route("/metrics", get(metrics::metrics)), runs)
 }
 
 fn reading() -> Router<AgentState> {

@@ -1,8 +1,10 @@
-//! `GET /api/v1/events`: server-sent events, resumable by `Last-Event-ID` (the log event's number).
+//! `GET /api/v1/events` and `GET /api/v1/jobs/{id}/events`: server-sent events, resumable by `Last-Event-ID` (the log
+//! event's number).
 
 use serde::{Deserialize, Serialize};
 
 use super::jobs::{JobView, LogEventView};
+use super::progress::JobProgress;
 use super::replications::ReplicationView;
 
 /// What an event carries; the SSE `event` field has the same name.
@@ -13,6 +15,8 @@ pub enum HubEvent {
     Job(Box<JobView>),
     /// A replication moved on.
     Replication(Box<ReplicationView>),
+    /// How far a replication is: only the latest counts.
+    Progress(Box<JobProgress>),
     /// A line was logged.
     Log(LogEventView),
 }

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 
 use crate::gateway::VerifyReport;
 use crate::oma::certificates::CertificateView;
+use crate::oma::progress::JobProgress;
 use crate::problem::Problem;
 use crate::vma::{ReaderSpec, RunView, Stretch};
 
@@ -171,6 +172,9 @@ pub struct ReplicationProgress {
     /// What each disk's equality was certified with, once committed.
     #[serde(default)]
     pub certificates: Vec<CertificateView>,
+    /// How far it is; once it has ended, how far it was when it was verified.
+    #[serde(default)]
+    pub work: Option<JobProgress>,
 }
 
 /// The proof of one disk.

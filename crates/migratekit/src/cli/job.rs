@@ -13,13 +13,14 @@ use super::clock::{ago, stamp, took};
 use super::failure::{Failure, explain};
 use super::hub::{Context, escape, unknown, vm_context};
 use super::output::{OutputFormat, Reader, data, fields, show, table};
+use super::watch;
 
 /// Log events asked for at once.
 const LOG_PAGE: usize = 500;
 /// How often a job that runs is asked for news.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
 /// What to say of a job nobody knows.
-const WHICH_JOBS: &str = "see `migratekit job list`";
+pub(super) const WHICH_JOBS: &str = "see `migratekit job list`";
 
 /// What can be done with jobs.
 #[derive(Subcommand)]
@@ -38,6 +39,11 @@ pub enum JobCommand {
         /// Go on until the job ends.
         #[arg(long, short)]
         follow: bool,
+    },
+    /// Show how far a job is until it ends; as JSON, one event a line. Ctrl-C stops watching, not the job.
+    Watch {
+        /// Job id (`job-…`) or JobLog id.
+        job: String,
     },
     /// Ask a job to stop; what it did is undone.
     Cancel {
@@ -97,6 +103,7 @@ pub async fn run(context: &Context, command: JobCommand) -> Result<ExitCode, Fai
             show(context.output, &detail(&client, &job).await?, detail_text)?;
         }
         JobCommand::Log { job, follow } => log(context, &client, &job, follow).await?,
+        JobCommand::Watch { job } => return watch::run(context, &client, &job).await,
         JobCommand::Cancel { job } => act(context, &client, &job, "cancel").await?,
         JobCommand::Retry { job } => act(context, &client, &job, "retry").await?,
         JobCommand::TurnBack { job } => act(context, &client, &job, "turn-back").await?,
@@ -225,7 +232,7 @@ async fn log(context: &Context, client: &Client, job: &str, follow: bool) -> Res
 }
 
 /// A job that waits for an operator says nothing more by itself.
-fn is_over(status: JobStatus) -> bool {
+pub(super) fn is_over(status: JobStatus) -> bool {
     status.is_final() || status == JobStatus::NeedsOperator
 }
 

@@ -1,32 +1,24 @@
 //! `migratekit replicate`: starts a replication and, if asked, watches it to the end.
 
-use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use api::Client;
-use api::oma::jobs::JobDetail;
 use api::oma::replications::{
     Accepted, DiskVerification, ReplicationPlan, ReplicationProgress, RequestedType, ScrubRequest, StartReplication,
 };
-use api::vma::{ReaderSpec, RunDiskView, RunPhase, RunView};
+use api::vma::{ReaderSpec, RunPhase, RunView};
 use clap::{Args, ValueEnum};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use model::size::human_bytes;
-use model::status::{JobStatus, ReplicationStatus, Transitions};
+use model::status::{JobStatus, ReplicationStatus};
 use model::{CompressionMode, FailureKind};
 
-use super::clock::{duration, took};
+use super::clock::took;
 use super::failure::{CHECK_FAILED, Failure, INTERRUPTED, explain};
-use super::hub::{Context, escape, vm_context};
-use super::output::{OutputFormat, hint, message, or_dash, show, table};
+use super::hub::{Context, vm_context};
+use super::output::{OutputFormat, hint, or_dash, show, table};
 use super::vm::short_change_id;
-
-/// How often progress is asked for while watching.
-const WATCH_INTERVAL: Duration = Duration::from_millis(500);
-/// How long the hub may be away while watching (a restart, a lost link) before it is given up.
-const AWAY_LIMIT: u32 = 600;
+use super::watch::{self, Screen, shares_text};
 
 /// What to replicate.
 #[derive(Args)]
@@ -165,7 +157,7 @@ pub async fn run(context: &Context, args: &ReplicateArgs) -> Result<ExitCode, Fa
         return Ok(ExitCode::SUCCESS);
     }
     let progress = tokio::select! {
-        progress = watch(context, &client, &accepted.job_id) => progress?,
+        progress = watched(context, &client, &accepted.job_id) => progress?,
         _ = tokio::signal::ctrl_c() => {
             hint(context.output, &format!("\nthe replication goes on: migratekit job show {}", accepted.job_id));
             return Ok(ExitCode::from(INTERRUPTED));
@@ -202,118 +194,19 @@ async fn dry_run(context: &Context, client: &Client, request: &StartReplication)
     Ok(if plan.blockers.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CHECK_FAILED) })
 }
 
-async fn watch(context: &Context, client: &Client, job_id: &str) -> Result<ReplicationProgress, Failure> {
-    let path = format!("/api/v1/replications/{job_id}/progress");
-    let mut bars = Bars::new(context.output == OutputFormat::Table);
-    let mut away = 0;
-    loop {
-        match client.get::<ReplicationProgress>(&path).await {
-            Ok(progress) => {
-                away = 0;
-                bars.update(&progress);
-                if progress.replication.status.is_final() && has_ended(client, &progress).await? {
-                    bars.finish();
-                    return Ok(progress);
-                }
-            }
-            Err(error) if error.kind() == FailureKind::Unavailable && away < AWAY_LIMIT => {
-                if away == 0 {
-                    bars.say("the hub does not answer; the replication goes on when it is back");
-                }
-                away += 1;
-            }
-            Err(error) => return Err(error.into()),
-        }
-        tokio::time::sleep(WATCH_INTERVAL).await;
-    }
-}
-
-/// Whether the job behind a replication has ended, too: a committed one still has its vm_snapshot to remove.
-async fn has_ended(client: &Client, progress: &ReplicationProgress) -> Result<bool, Failure> {
-    let Some(tracking_id) = &progress.replication.tracking_id else { return Ok(true) };
-    let detail = match client.get::<JobDetail>(&format!("/api/v1/jobs/{}", escape(tracking_id))).await {
-        Ok(detail) => detail,
-        // The next look tells whether the hub is back.
-        Err(error) if error.kind() == FailureKind::Unavailable => return Ok(false),
-        Err(error) => return Err(error.into()),
+/// Shows the replication until its job has ended: a committed one still has its vm_snapshot to remove.
+async fn watched(context: &Context, client: &Client, job_id: &str) -> Result<ReplicationProgress, Failure> {
+    let mut screen = match context.output {
+        OutputFormat::Table => Screen::for_people(),
+        // A program gets one document, when it is known.
+        OutputFormat::Json => Screen::Nothing,
     };
-    match (detail.job.status, detail.job.error) {
-        (JobStatus::NeedsOperator, Some(problem)) => Err(Failure::from(problem)),
-        (status, _) => Ok(!matches!(status, JobStatus::Pending | JobStatus::Running | JobStatus::Unwinding)),
+    if let Some(job) = watch::follow(client, job_id, &mut screen).await?
+        && let (JobStatus::NeedsOperator, Some(problem)) = (job.status, job.error)
+    {
+        return Err(Failure::from(problem));
     }
-}
-
-/// One bar for the job's step, one for each disk.
-struct Bars {
-    all: Option<MultiProgress>,
-    step: ProgressBar,
-    disks: HashMap<String, ProgressBar>,
-}
-
-impl Bars {
-    fn new(visible: bool) -> Self {
-        let all = visible.then(MultiProgress::new);
-        let step = ProgressBar::new_spinner();
-        let step = all.as_ref().map_or_else(ProgressBar::hidden, |all| all.add(step));
-        step.set_style(style("{spinner} {msg}"));
-        Self { all, step, disks: HashMap::new() }
-    }
-
-    fn update(&mut self, progress: &ReplicationProgress) {
-        let replication = &progress.replication;
-        self.step.set_message(match (replication.status.is_final(), replication.current_operation.as_str()) {
-            (true, _) => format!("{} · removing the vm_snapshot", replication.status),
-            (false, "") => replication.status.to_string(),
-            (false, operation) => format!("{} · {operation}", replication.status),
-        });
-        self.step.tick();
-        for disk in progress.run.iter().flat_map(|run| &run.disks) {
-            let all = self.all.as_ref();
-            let bar = self.disks.entry(disk.disk_id.clone()).or_insert_with(|| disk_bar(all, &disk.disk_id));
-            bar.set_length(disk.bytes_total);
-            bar.set_position(disk.bytes_done);
-            bar.set_message(disk_message(disk));
-        }
-    }
-
-    fn say(&self, text: &str) {
-        // A program sees the same in what it gets at the end; without a terminal there are no bars to keep clear of.
-        match &self.all {
-            Some(all) if all.is_hidden() => message(text),
-            Some(all) => drop(all.println(text)),
-            None => {}
-        }
-    }
-
-    fn finish(&self) {
-        self.step.finish_and_clear();
-        for bar in self.disks.values() {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-fn disk_bar(all: Option<&MultiProgress>, disk_id: &str) -> ProgressBar {
-    let bar = ProgressBar::new(0);
-    let bar = all.map_or_else(ProgressBar::hidden, |all| all.add(bar));
-    bar.set_style(style("  {prefix:12} {wide_bar:.green} {bytes:>10}/{total_bytes:10} {msg}").progress_chars("━╸─"));
-    bar.set_prefix(disk_id.to_owned());
-    bar
-}
-
-/// A style from a template of ours; the default one should a template ever be wrong.
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
-fn disk_message(disk: &RunDiskView) -> String {
-    if disk.durable {
-        return if disk.bytes_total == 0 { "nothing changed" } else { "durable" }.to_owned();
-    }
-    let eta = disk.eta_seconds.map(|seconds| format!(", {} left", duration(seconds))).unwrap_or_default();
-    let ratio =
-        disk.compression_ratio_percent.map(|percent| format!(", compressed to {percent} %")).unwrap_or_default();
-    format!("{}/s{eta}{ratio}", human_bytes(disk.speed_bps))
+    Ok(client.get(&format!("/api/v1/replications/{job_id}/progress")).await?)
 }
 
 fn summary(progress: &ReplicationProgress) -> String {
@@ -330,6 +223,9 @@ fn summary(progress: &ReplicationProgress) -> String {
         text.push_str(&format!("\n\n{}", disks_table(run, progress)));
         if !progress.certificates.is_empty() {
             text.push_str(&format!("\n\n{}", certified(progress)));
+        }
+        if let Some(shares) = progress.work.as_ref().and_then(|work| work.shares) {
+            text.push_str(&format!("\n\ntime of copying: {}", shares_text(shares)));
         }
         if run.phase == RunPhase::Released && !run.quiesced {
             text.push_str("\n\nthe point in time is crash-consistent (the guest was not quiesced)");

@@ -1,6 +1,7 @@
 //! What a thread of a copy does with each chunk: digest, find out what has to be sent, send.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use api::vma::SyncMode;
 use block::digest::{leaf_digest, zero_leaf_digest};
@@ -13,6 +14,7 @@ use super::feed::{Feed, length_of};
 use crate::digest_file::DigestFile;
 use crate::error::MoverError;
 use crate::plan::Chunk;
+use crate::progress::Spent;
 
 /// [`LEAF_SIZE_BYTES`] as a length in memory.
 const LEAF: usize = LEAF_SIZE_BYTES as usize;
@@ -20,21 +22,33 @@ const LEAF: usize = LEAF_SIZE_BYTES as usize;
 /// Works until there is nothing left, somebody asked to stop, or something fails; what was sent is then answered.
 pub(super) fn work(copy: &DiskCopy, feed: &Feed, lane: &mut Lane, stop: &AtomicBool) -> Result<(), MoverError> {
     let refused = |offset| move |source| MoverError::WriteTarget { offset, source };
+    let mut clock = Lap::start();
     while let Some(extent) = feed.next_zeroes(&copy.plan) {
         lane.write_zeroes(extent).map_err(refused(extent.offset))?;
     }
+    let mut spent = Spent { deliver: clock.lap(), ..Spent::default() };
     let (mut source, mut replica, mut zeroes) = (Vec::new(), Vec::new(), Vec::new());
     while !stop.load(Ordering::Relaxed) {
         // A source that hangs must not hide what the hub has to say.
-        let hear = || lane.settle().map_err(refused_earlier);
+        let mut heard = Duration::ZERO;
+        let hear = || {
+            let mut clock = Lap::start();
+            let settled = lane.settle().map_err(refused_earlier);
+            heard = clock.lap();
+            settled
+        };
         let Some(next) = feed.next_chunk(&copy.plan, &copy.progress, &mut source, hear)? else { break };
         let chunk = next.extent;
+        spent.source_read = clock.lap().saturating_sub(heard);
         zeroes.clear();
         zeroes.extend(source.chunks(LEAF).map(is_zero));
         if let Some(digests) = &copy.digests {
             note(digests, next, &source, &zeroes)?;
         }
+        spent.hash = clock.lap();
         if next.is_scrubbed {
+            spent.deliver += heard;
+            copy.progress.add_spent(std::mem::take(&mut spent));
             copy.progress.add_done(chunk.length, 0, 0);
             continue;
         }
@@ -47,12 +61,31 @@ pub(super) fn work(copy: &DiskCopy, feed: &Feed, lane: &mut Lane, stop: &AtomicB
             None
         };
         let (sent, zero) = send(lane, chunk, &source, &zeroes, compared)?;
+        spent.deliver += clock.lap() + heard;
+        copy.progress.add_spent(std::mem::take(&mut spent));
         copy.progress.add_done(chunk.length, sent, zero);
         if let Some(digests) = copy.digests.as_ref().filter(|digests| digests.is_checkpoint_due()) {
             digests.checkpoint(copy.progress.moved())?;
         }
     }
-    lane.settle().map_err(refused_earlier)
+    let settled = lane.settle().map_err(refused_earlier);
+    copy.progress.add_spent(Spent { deliver: spent.deliver + clock.lap(), ..Spent::default() });
+    settled
+}
+
+/// A clock that is read three times for a chunk: what a copy is bound by is known without slowing it.
+struct Lap(Instant);
+
+impl Lap {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// The time since it was asked last.
+    fn lap(&mut self) -> Duration {
+        let now = Instant::now();
+        now.duration_since(std::mem::replace(&mut self.0, now))
+    }
 }
 
 /// An answer that came late still says which request it was about.

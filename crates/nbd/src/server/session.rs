@@ -4,7 +4,7 @@
 //! a connection holds the same memory whatever its requests ask for. Parallel work comes from several connections.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use block::region::push_merged;
 use block::zero::is_zero;
@@ -51,6 +51,7 @@ pub(super) fn run<C: Channel>(
         replies: Replies::new(agreed.mode),
         buffer: Vec::new(),
         announced: 0,
+        device_time: Duration::ZERO,
     };
     let ended = session.serve();
     // What was carried out is answered, however the session ends.
@@ -73,6 +74,8 @@ struct Session<C> {
     buffer: Vec<u8>,
     /// Following reads the device was told of already.
     announced: usize,
+    /// What the device took for the present request.
+    device_time: Duration,
 }
 
 impl<C: Channel> Session<C> {
@@ -134,7 +137,9 @@ impl<C: Channel> Session<C> {
         };
         self.replies.push(request, &outcome);
         let Request { command, offset, length, .. } = *request;
-        let record = CommandRecord { command, offset, length, error: outcome.errno(), duration: arrived.elapsed() };
+        let device_time = std::mem::take(&mut self.device_time);
+        let (error, duration) = (outcome.errno(), arrived.elapsed());
+        let record = CommandRecord { command, offset, length, error, duration, device_time };
         self.observer.command_done(&record);
         Ok(())
     }
@@ -144,11 +149,16 @@ impl<C: Channel> Session<C> {
         let done = if request.command == Command::Write {
             self.write(request)?.map(|()| Outcome::Done)
         } else {
-            self.effect(request)
+            let begun = Instant::now();
+            let done = self.effect(request);
+            self.device_time += begun.elapsed();
+            done
         };
         let done = done.and_then(|outcome| {
             if request.command.changes_content() && request.has(command_flag::FUA) {
+                let begun = Instant::now();
                 self.device.flush()?;
+                self.device_time += begun.elapsed();
             }
             Ok(outcome)
         });
@@ -176,7 +186,9 @@ impl<C: Channel> Session<C> {
             }
             let piece = self.conversation.take(length);
             if written.is_ok() {
+                let begun = Instant::now();
                 written = self.device.write_at(piece, at);
+                self.device_time += begun.elapsed();
             }
             at += length as u64;
         }

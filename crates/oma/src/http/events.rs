@@ -1,6 +1,8 @@
-//! `/events`: what happens to jobs, as server-sent events. Resumable: the id of an event is that of its log line.
+//! `/events` and `/jobs/{id}/events`: what happens to jobs, as server-sent events. Resumable: the id of an event is that
+//! of its log line.
 //!
-//! A listener that falls behind is cut off; it comes back with `Last-Event-ID` and misses no line of the log.
+//! A listener that falls behind is told how jobs stand by then, and reads the lines it missed from the log: of a state
+//! only the latest is worth telling, and nothing is queued for it without bounds.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -8,16 +10,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::Problem;
-use api::extract::Query;
+use api::extract::{Path, Query};
 use api::oma::events::{EventQuery, HubEvent};
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use futures::Stream;
-use joblog::{JobEvent, JobRow, JobStore, LogFilter, MAX_PAGE_LOG_EVENTS};
+use joblog::{JobEvent, JobFilter, JobRow, JobStore, LogFilter, MAX_PAGE_LOG_EVENTS};
 use model::FailureKind;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 
 use crate::error::OmaError;
 use crate::http::{job_view, jobs};
@@ -28,6 +31,8 @@ use crate::state::OmaState;
 const MAX_LISTENERS: usize = 256;
 /// Longest silence on the stream; proxies cut what is silent for longer.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Jobs a listener that fell behind is told of.
+const MAX_CAUGHT_UP_JOBS: u32 = 100;
 /// Jobs whose facts a listener remembers.
 const MAX_KNOWN_JOBS: usize = 1024;
 /// The header browsers send when they come back (HTML living standard, "server-sent events").
@@ -53,7 +58,7 @@ impl Listeners {
     }
 }
 
-/// Job changes and log lines as they happen; with `Last-Event-ID`, first the lines after that one.
+/// Job changes, progress and log lines as they happen; with `Last-Event-ID`, first the lines after that one.
 #[utoipa::path(
     get,
     path = "/api/v1/events",
@@ -73,25 +78,30 @@ pub async fn stream(
     Query(query): Query<EventQuery>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, OmaError> {
-    let place = state.listeners().enter()?;
-    let heard = state.runner().subscribe();
-    let last_id = last_event_id(&headers)?;
-    let job_id = match &query.job {
-        Some(id) => Some(jobs::find(&state, id).await?.job.id),
-        None => None,
-    };
-    let listener = Listener {
-        filter: Filter { job_id, vm_context_id: query.vm },
-        last_log_id: last_id.unwrap_or(0),
-        replaying: last_id.is_some(),
-        known: HashMap::new(),
-        pending: VecDeque::new(),
-        state,
-        heard,
-        _place: place,
-    };
-    let events = futures::stream::unfold(listener, Listener::next);
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+    Listener::begin(state, query, &headers).await
+}
+
+/// The same of one job and what was begun for it: first how it stands, then every change.
+#[utoipa::path(
+    get,
+    path = "/api/v1/jobs/{id}/events",
+    tag = "jobs",
+    params(
+        ("id" = String, Path, description = "Id in the job log, or the id of the replication or failover"),
+        ("Last-Event-ID" = Option<i64>, Header, description = "Number of the last log line received")
+    ),
+    responses(
+        (status = 200, body = HubEvent, content_type = "text/event-stream"),
+        (status = "4XX", body = Problem),
+        (status = "5XX", body = Problem)
+    )
+)]
+pub async fn stream_of_job(
+    State(state): State<OmaState>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, OmaError> {
+    Listener::begin(state, EventQuery { vm: None, job: Some(id) }, &headers).await
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, OmaError> {
@@ -145,12 +155,46 @@ struct Listener {
     replaying: bool,
     known: HashMap<String, Facts>,
     pending: VecDeque<HubEvent>,
+    /// Progress changed since it was told.
+    progressed: watch::Receiver<u64>,
+    /// The version of the progress that was told.
+    told_version: u64,
     _place: OwnedSemaphorePermit,
 }
 
 impl Listener {
-    /// The next event; none when the listener fell behind, the store failed or the process
-    /// stops: it comes back and replays.
+    async fn begin(
+        state: OmaState,
+        query: EventQuery,
+        headers: &HeaderMap,
+    ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, OmaError> {
+        let place = state.listeners().enter()?;
+        // Heard from here on: what happens while the rows are read is told after them.
+        let (heard, mut progressed) = (state.runner().subscribe(), state.progress().changes());
+        progressed.mark_changed();
+        let last_id = last_event_id(headers)?;
+        let job = match &query.job {
+            Some(id) => Some(jobs::find(&state, id).await?.job),
+            None => None,
+        };
+        let pending = job.iter().map(|row| HubEvent::Job(Box::new(job_view::job(row)))).collect();
+        let listener = Self {
+            filter: Filter { job_id: job.map(|row| row.id), vm_context_id: query.vm },
+            last_log_id: last_id.unwrap_or(0),
+            replaying: last_id.is_some(),
+            known: HashMap::new(),
+            pending,
+            progressed,
+            told_version: 0,
+            state,
+            heard,
+            _place: place,
+        };
+        let events = futures::stream::unfold(listener, Self::next);
+        Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+    }
+
+    /// The next event; none when the store failed or the process stops: the listener comes back and replays.
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
         loop {
             if let Some(event) = self.pending.pop_front() {
@@ -186,9 +230,14 @@ impl Listener {
     async fn hear(&mut self) -> Result<bool, OmaError> {
         let heard = tokio::select! {
             heard = self.heard.recv() => heard,
+            Ok(()) = self.progressed.changed() => return self.tell_progress().await.map(|()| true),
             () = self.state.stopping().cancelled() => return Ok(false),
         };
-        let Ok(event) = heard else { return Ok(false) };
+        let event = match heard {
+            Ok(event) => event,
+            Err(RecvError::Lagged(_)) => return self.catch_up().await.map(|()| true),
+            Err(RecvError::Closed) => return Ok(false),
+        };
         match event {
             JobEvent::Job(row) => {
                 if self.filter.wants(&Facts::from(&*row)) {
@@ -208,6 +257,30 @@ impl Listener {
             }
         }
         Ok(true)
+    }
+
+    /// The latest of every replication that moved on.
+    async fn tell_progress(&mut self) -> Result<(), OmaError> {
+        let (version, moved) = self.state.progress().since(self.told_version);
+        self.told_version = version;
+        for progress in moved {
+            if self.wants(Some(&progress.tracking_id)).await? {
+                self.pending.push_back(HubEvent::Progress(Box::new(progress)));
+            }
+        }
+        Ok(())
+    }
+
+    /// After it fell behind: how the newest jobs stand, and every line it missed.
+    async fn catch_up(&mut self) -> Result<(), OmaError> {
+        self.replaying = self.last_log_id > 0;
+        let filter = JobFilter { limit: MAX_CAUGHT_UP_JOBS, ..JobFilter::default() };
+        for row in self.state.store().list_jobs(&filter).await?.jobs.iter().rev() {
+            if self.filter.wants(&Facts::from(row)) {
+                self.pending.push_back(HubEvent::Job(Box::new(job_view::job(row))));
+            }
+        }
+        Ok(())
     }
 
     async fn tell_of_job(&mut self, job_id: &str, percent_complete: Option<f64>) -> Result<(), OmaError> {
@@ -247,6 +320,7 @@ fn encode(event: &HubEvent) -> Event {
     let (name, id) = match event {
         HubEvent::Job(_) => ("job", None),
         HubEvent::Replication(_) => ("replication", None),
+        HubEvent::Progress(_) => ("progress", None),
         HubEvent::Log(line) => ("log", Some(line.id)),
     };
     let encoded = Event::default().event(name).json_data(event);

@@ -8,6 +8,7 @@ use model::FailureKind;
 use runtime::metrics::{CONTENT_TYPE, Metrics};
 use serde::{Deserialize, Serialize};
 
+use super::metrics as replications;
 use crate::error::OmaError;
 use crate::origin::Origin;
 use crate::state::OmaState;
@@ -58,5 +59,6 @@ pub async fn metrics(State(state): State<OmaState>, origin: Origin) -> Result<Re
     metrics.gauge("migratekit_oma_up", "The control plane runs.", &[]).set(1);
     metrics.gauge("migratekit_oma_database_up", "Whether the database answers.", &[]).set(database_up);
     metrics.gauge("migratekit_oma_connected_agents", "Agents with a control connection.", &[]).set(connected);
+    replications::of_replications(&metrics, state.progress());
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics.render()).into_response())
 }

@@ -9,12 +9,11 @@ use std::time::{Duration, Instant};
 
 use api::ClientError;
 use api::oma::replications::ReplicationPlan;
-use api::vma::{ReaderSpec, RunDisk, RunPhase, RunView, StartRun, VmRequest, VmaClient};
+use api::vma::{ReaderSpec, RunDisk, RunDiskView, RunPhase, RunView, StartRun, VmRequest, VmaClient};
 use joblog::{StepContext, StepError, StepResult, output};
 use model::status::{ChangeSource, EnrollmentStatus, ReplicationStatus, ReplicationType};
 use model::{FailureKind, Lineage};
 use store::disk_scrubs;
-use store::replication_jobs::Progress;
 use store::vm_disks::VmDisk;
 use store::vm_replication_contexts::VmContext;
 use tunnel::Refusal;
@@ -23,10 +22,12 @@ use super::Params;
 use super::facts::agent_of;
 use super::limits::{Told, limits_of};
 use super::provision::ProvisionedDisk;
-use super::saga::{plan_of, set_status};
+use super::saga::{SYNC_STEP, plan_of, set_status};
+use super::shown::{name_of, share, write_down};
 use crate::error::OmaError;
 use crate::failure::{failed, step_failure};
 use crate::inventory::vcenter;
+use crate::progress::DiskWork;
 use crate::state::OmaState;
 
 /// How often the agent is asked how far it is.
@@ -55,7 +56,7 @@ pub(super) async fn until_copied(state: &OmaState, context: &StepContext) -> Res
     let mut told = Told::default();
     loop {
         distrust_reverted(state, context, &params, &run).await?;
-        note(state, context, &params, &run).await?;
+        note(state, context, &params, &vm, &run).await?;
         match run.phase {
             RunPhase::Copied => return Ok(run),
             RunPhase::Failed | RunPhase::Cancelled | RunPhase::Released => return Err(ended(run)),
@@ -212,38 +213,47 @@ fn run_disk(
     }
 }
 
-/// Writes down how far the run is: in the replication's row, the disks' rows and the job.
-async fn note(state: &OmaState, context: &StepContext, params: &Params, run: &RunView) -> Result<(), StepError> {
-    let sum = |of: fn(&api::vma::RunDiskView) -> u64| run.disks.iter().map(of).sum::<u64>();
-    let (total, done) = (sum(|disk| disk.bytes_total), sum(|disk| disk.bytes_done));
-    let fraction = share(done, total);
-    context.progress(fraction);
-    let progress = Progress {
-        progress_percent: fraction * 80.0,
-        current_operation: operation_text(run),
-        phase: phase_text(run.phase).to_owned(),
-        sync_type: None,
-        bytes_transferred: sum(|disk| disk.bytes_sent),
-        total_bytes: total,
-        speed_bps: sum(|disk| disk.speed_bps),
-        eta_seconds: run.disks.iter().filter_map(|disk| disk.eta_seconds).max(),
-        transfer_percent: fraction * 100.0,
-        vm_snapshot: run.vm_snapshot.clone(),
-    };
-    let store = state.store();
-    store::replication_jobs::set_progress(store, &params.job_id, &progress).await.map_err(failed)?;
+/// Writes down how far the run is: on the board, in the replication's row, the disks' rows and the job.
+async fn note(
+    state: &OmaState,
+    context: &StepContext,
+    params: &Params,
+    vm: &VmContext,
+    run: &RunView,
+) -> Result<(), StepError> {
+    let sum = |of: fn(&RunDiskView) -> u64| run.disks.iter().map(of).sum::<u64>();
+    // In a later step that had to copy again this is not what the step is about.
+    let is_own = context.step_name() == SYNC_STEP;
+    let fraction = if is_own { share(sum(|disk| disk.bytes_done), sum(|disk| disk.bytes_total)) } else { 0.0 };
+    let percent = context.progress(fraction);
+    let work = device_work(state, context).await;
+    let seen = state.progress().copied(&name_of(context, params, vm), run, &work, percent);
+    write_down(state, params, run, &seen, &operation_text(run)).await?;
     for disk in &run.disks {
         let percent = share(disk.bytes_done, disk.bytes_total) * 100.0;
-        store::vm_disks::set_progress(store, &params.vm_context_id, &disk.disk_id, percent, disk.bytes_sent)
+        store::vm_disks::set_progress(state.store(), &params.vm_context_id, &disk.disk_id, percent, disk.bytes_sent)
             .await
             .map_err(failed)?;
     }
     Ok(())
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a share for people")]
-fn share(done: u64, total: u64) -> f64 {
-    if total == 0 { 0.0 } else { (done as f64 / total as f64).min(1.0) }
+/// How long the devices behind the run's exports have worked. It is only shown: a gateway that does not answer is left
+/// out.
+async fn device_work(state: &OmaState, context: &StepContext) -> DiskWork {
+    let mut work = DiskWork::new();
+    let disks: Vec<ProvisionedDisk> = context.output("provision").unwrap_or_default();
+    for disk in disks {
+        let export = model::id::volume_export_name(&disk.volume_uuid);
+        match state.gateway().export_work(&export).await {
+            Ok(done) => drop(work.insert(disk.disk_id, done)),
+            Err(error) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "the gateway does not say what it does");
+                break;
+            }
+        }
+    }
+    work
 }
 
 /// What goes on, for people: an interruption is said while it lasts, and what it cost afterwards.

@@ -1,5 +1,6 @@
 //! The end of a replication: the commit of all change ids and certificates at once, or a row that says why there is none.
 
+use api::oma::progress::Phase;
 use api::oma::replications::PlannedDisk;
 use api::vma::{RunDiskView, Stretch, SyncMode};
 use joblog::{JobView, StepContext, StepError, StepResult, output};
@@ -11,11 +12,11 @@ use store::disk_scrubs::Scrubbed;
 use store::replication_jobs::Ending;
 use time::OffsetDateTime;
 
-use super::Params;
 use super::certify;
 use super::proof::Proof;
 use super::provision::ProvisionedDisk;
 use super::saga::plan_of;
+use super::{Params, shown};
 use crate::digests;
 use crate::error::OmaError;
 use crate::failure::{defect, failed};
@@ -24,6 +25,7 @@ use crate::state::OmaState;
 /// The one point of no return: change ids of all disks, history, certificates, statuses, in one transaction.
 pub(super) async fn commit(state: &OmaState, context: &StepContext) -> StepResult {
     let params: Params = context.params()?;
+    shown::enter(state, context, &params, Phase::Committing).await?;
     let plan = plan_of(context)?;
     let proof: Proof = context.output("verify")?;
     let provisioned: Vec<ProvisionedDisk> = context.output("provision")?;
@@ -86,6 +88,13 @@ pub(super) fn sync_type(disk: &RunDiskView) -> Result<ReplicationType, StepError
 /// Called before the job's end is recorded: the domain's rows say the same.
 pub(super) async fn finished(state: &OmaState, view: &JobView) -> Result<(), StepError> {
     let params: Params = view.params()?;
+    record_outcome(state, view, &params).await?;
+    // Counted once: whatever fails before is repeated.
+    state.progress().ended(&params.job_id, view.outcome);
+    Ok(())
+}
+
+async fn record_outcome(state: &OmaState, view: &JobView, params: &Params) -> Result<(), StepError> {
     if view.outcome != JobStatus::NeedsOperator {
         take_over_digests(state, &params.job_id).await;
     }

@@ -2,6 +2,7 @@
 //! staged as they pass. What they make of the disk's root is what the commit certifies.
 
 use api::gateway::{Coverage, VerifyQuery};
+use api::oma::progress::JobProgress;
 use api::oma::replications::DiskVerification;
 use api::vma::{RunDiskView, RunView, SyncMode};
 use joblog::{StepContext, StepError, StepResult, output};
@@ -18,6 +19,7 @@ use super::copy::until_copied;
 use super::facts::agent_of;
 use super::provision::ProvisionedDisk;
 use super::saga::set_status;
+use super::shown::Verifying;
 use crate::digests::staging::Staging;
 use crate::digests::{blocking, settle_disk};
 use crate::failure::{defect, failed};
@@ -34,6 +36,9 @@ pub(super) struct Proof {
     /// The journals that were proven.
     #[serde(default)]
     pub(super) journals: Vec<SealedDisk>,
+    /// How far it was then, and what it was bound by.
+    #[serde(default)]
+    pub(super) work: Option<JobProgress>,
 }
 
 /// The journal of a disk, as it was when it was proven: nothing is written to it any more.
@@ -85,7 +90,8 @@ async fn proven(
 ) -> Result<Option<Proof>, StepError> {
     let disks: Vec<ProvisionedDisk> = context.output("provision")?;
     let vm = store::vm_replication_contexts::by_id(state.store(), &params.vm_context_id).await.map_err(failed)?;
-    let mut proof = Proof { run, disks: Vec::new(), certified: Vec::new(), journals: Vec::new() };
+    let (disks_proven, certified, journals) = Default::default();
+    let mut proof = Proof { run, disks: disks_proven, certified, journals, work: None };
     let mut is_whole = true;
     for disk in &disks {
         context.check_cancelled()?;
@@ -104,12 +110,11 @@ async fn proven(
             let (index_bytes, data_bytes) = (sealed.index_bytes, sealed.data_bytes);
             proof.journals.push(SealedDisk { disk_id, export_name, index_bytes, data_bytes });
         }
-        let verifying = state.gateway().verify(&export, query, staging.tee(digests));
-        let report = tokio::select! {
-            () = context.cancellation().cancelled() => return Err(StepError::cancelled()),
-            report = verifying => report.map_err(failed)?,
-        };
+        let request = state.gateway().verify(&export, query, staging.tee(digests));
+        let verifying = Verifying { state, context, params, vm: &vm, run: &proof.run, disk };
+        let report = verifying.shown(&export, request).await?;
         let verification = DiskVerification { disk_id: disk.disk_id.clone(), report };
+        state.progress().mismatched(verification.report.mismatch_count);
         if let Err(error) = equal(&verification, copied) {
             store::vm_disks::distrust(state.store(), &params.vm_context_id, &disk.disk_id).await.map_err(failed)?;
             return Err(error);
@@ -127,6 +132,7 @@ async fn proven(
         proof.certified.push(certified);
         proof.disks.push(verification);
     }
+    proof.work = state.progress().of(&params.job_id);
     Ok(is_whole.then_some(proof))
 }
 
@@ -251,6 +257,8 @@ mod tests {
             extents: 1,
             speed_bps: 0,
             eta_seconds: None,
+            average_bps: 0,
+            time: api::progress::TimeSpent::default(),
             durable: true,
             bytes_kept: 0,
             bytes_on_wire: 0,

@@ -1,6 +1,7 @@
 //! The steps of a replication, each with its undo beside it. Volumes are never deleted by an undo: an incomplete
 //! replica stays, marked as such, and the next run uses it again.
 
+use api::oma::progress::Phase;
 use api::oma::replications::ReplicationPlan;
 use api::volume::VolumeExportView;
 use futures::future::BoxFuture;
@@ -10,15 +11,17 @@ use model::status::{DiskSyncStatus, ReplicationStatus};
 
 use super::facts::{AskSource, gather};
 use super::provision::ProvisionedDisk;
-use super::{Params, Wanted, copy, finish, merged, plan, proof, provision};
+use super::{Params, Wanted, copy, finish, merged, plan, proof, provision, shown};
 use crate::failure::{failed, step_failure};
 use crate::recovery_points;
 use crate::state::OmaState;
 
-/// Shares of the whole: nearly all of the time goes into moving and re-reading bytes.
-const COPY_WEIGHT: u32 = 80;
+/// Share of the whole, where the other steps have 1: what is copied is re-read, and bytes are the work.
+const COPY_WEIGHT: u32 = 50;
 /// See [`COPY_WEIGHT`].
-const PROOF_WEIGHT: u32 = 15;
+const PROOF_WEIGHT: u32 = COPY_WEIGHT;
+/// The step that copies.
+pub(super) const SYNC_STEP: &str = "sync";
 
 /// The saga.
 pub static REPLICATION: Saga<OmaState> = Saga {
@@ -33,7 +36,7 @@ pub static REPLICATION: Saga<OmaState> = Saga {
             |state, context| Box::pin(close_exports(state, context)),
         ),
         Step::undoable(
-            "sync",
+            SYNC_STEP,
             |state, context| Box::pin(copy::run(state, context)),
             |state, context| Box::pin(copy::undo(state, context)),
         )
@@ -50,6 +53,7 @@ pub static REPLICATION: Saga<OmaState> = Saga {
 async fn validate(state: &OmaState, context: &StepContext) -> StepResult {
     let params: Params = context.params()?;
     set_status(state, &params, ReplicationStatus::Initializing, "looking at the VM").await?;
+    shown::enter(state, context, &params, Phase::Preparing).await?;
     let ask = AskSource::Always;
     let facts = gather(state, &params.vm_context_id, &params.own_jobs(), ask).await.map_err(failed)?;
     let wanted = Wanted { replication_type: params.requested, scrub: params.scrub };
@@ -147,6 +151,7 @@ async fn belongs_to_another_job(state: &OmaState, export_name: &str, job_id: &st
 /// After the commit: the proven digests are taken over, the vm_snapshot goes, the exports close.
 async fn release(state: &OmaState, context: &StepContext) -> StepResult {
     let params: Params = context.params()?;
+    shown::enter(state, context, &params, Phase::Releasing).await?;
     finish::take_over_digests(state, &params.job_id).await;
     copy::release(state, context).await?;
     close_exports(state, context).await?;

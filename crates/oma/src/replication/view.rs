@@ -68,14 +68,15 @@ pub async fn progress(state: &OmaState, job_id: &str) -> Result<ReplicationProgr
         Some(id) => recorded_proof(state, id).await?,
         None => None,
     };
-    let (run, verification) = match proof {
-        Some(proof) => (Some(proof.run), proof.disks),
-        None if row.status.is_final() => (None, Vec::new()),
-        None => (live_run(state, &row).await, Vec::new()),
+    let live = state.progress().of(job_id);
+    let (run, verification, work) = match proof {
+        Some(proof) => (Some(proof.run), proof.disks, live.or(proof.work)),
+        None if row.status.is_final() => (None, Vec::new(), None),
+        None => (live_run(state, &row).await, Vec::new(), live),
     };
     let certificates = store::equality_certificates::of_job(state.store(), job_id).await?;
     let certificates = certificates.into_iter().map(certificate_view).collect();
-    Ok(ReplicationProgress { replication: replication_view(row, tracking_id), run, verification, certificates })
+    Ok(ReplicationProgress { replication: replication_view(row, tracking_id), run, verification, certificates, work })
 }
 
 async fn recorded_proof(state: &OmaState, tracking_id: &str) -> Result<Option<Proof>, OmaError> {

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::oma::progress::Phase;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Method, StatusCode};
-use joblog::{JobEvent, JobStore, LogEventRow, NewJob, NewLogEvent};
+use joblog::{EVENTS_CAPACITY, JobEvent, JobStore, LogEventRow, NewJob, NewLogEvent};
 use model::status::LogLevel;
+use oma::progress::JobName;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::time::timeout;
 
 use crate::hub::{Hub, REMOTE, begin, request};
@@ -151,4 +154,79 @@ async fn other_jobs_are_not_heard_through_a_filter() {
     let unknown = hub.ask(Method::GET, "/api/v1/events?job=none", None).await;
     unknown.problem(StatusCode::NOT_FOUND);
     tokio::join!(hub.stop(), reader.end());
+}
+
+#[tokio::test]
+async fn progress_is_told_within_a_second_and_only_its_latest_state_to_whoever_comes_late() {
+    let (hub, _signals, id) = hub_with_job().await;
+    let name = JobName {
+        job_id: "job-1".to_owned(),
+        tracking_id: id.clone(),
+        vm_context_id: "c".to_owned(),
+        vm_name: "web1".to_owned(),
+    };
+    let of_another = JobName { job_id: "job-2".to_owned(), tracking_id: "nobody".to_owned(), ..name.clone() };
+    for percent in 0..2000 {
+        hub.state.progress().entered(&name, Phase::Preparing, f64::from(percent) / 100.0);
+    }
+    let mut reader = Reader::open(&hub, "/api/v1/jobs/job-1/events", None).await;
+    let first = reader.next().await;
+    assert_eq!((first.name.as_str(), &first.data["id"]), ("job", &json!(id)), "first how the job stands");
+    assert_eq!(reader.next_of("progress").await.data["percent"], json!(19.99));
+    hub.state.progress().entered(&of_another, Phase::Copying, 1.0);
+    hub.state.progress().entered(&name, Phase::Snapshotting, 20.0);
+    let told = reader.next_of("progress").await;
+    let told_at = OffsetDateTime::now_utc();
+    assert_eq!((&told.data["phase"], &told.data["job_id"]), (&json!("snapshotting"), &json!("job-1")));
+    let seen_at = OffsetDateTime::parse(told.data["at"].as_str().unwrap(), &Rfc3339).unwrap();
+    assert!(told_at - seen_at < Duration::from_secs(1), "seen at {seen_at}, told at {told_at}");
+    hub.ask(Method::GET, "/api/v1/jobs/none/events", None).await.problem(StatusCode::NOT_FOUND);
+    let stranger = request(Method::GET, "/api/v1/jobs/job-1/events", None, None);
+    assert_eq!(begin(hub.public(REMOTE).await, stranger).await.status(), StatusCode::UNAUTHORIZED);
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_listener_that_fell_behind_reads_the_lines_it_missed_and_how_jobs_stand() {
+    const LINES: usize = EVENTS_CAPACITY + 500;
+    let (hub, _signals, id) = hub_with_job().await;
+    let mut reader = Reader::open(&hub, &format!("/api/v1/events?job={id}"), None).await;
+    log(&hub, &id, "the first").await;
+    reader.next_of("log").await;
+    let mut rows = Vec::with_capacity(LINES);
+    for number in 0..LINES {
+        let event = NewLogEvent {
+            job_id: Some(id.clone()),
+            step_id: None,
+            step: None,
+            level: LogLevel::Info,
+            message: number.to_string(),
+            attrs: json!({}),
+            at: OffsetDateTime::now_utc(),
+        };
+        rows.push(event);
+    }
+    let mut ids = Vec::with_capacity(LINES);
+    for batch in rows.chunks(128) {
+        ids.extend(hub.state.store().append_log(batch).await.unwrap());
+    }
+    // Told at once: nobody can keep up with that.
+    for (event, line_id) in rows.into_iter().zip(ids) {
+        let NewLogEvent { job_id, step_id, step, level, message, attrs, at } = event;
+        let row = LogEventRow { id: line_id, job_id, step_id, step, level, message, attrs, at };
+        hub.events.publish(JobEvent::Log(Arc::new(row)));
+    }
+    let mut is_told_of_the_job = false;
+    for number in 0..LINES {
+        loop {
+            let heard = reader.next().await;
+            if heard.name == "log" {
+                assert_eq!(heard.data["message"], json!(number.to_string()), "no line is missed or heard twice");
+                break;
+            }
+            is_told_of_the_job |= heard.name == "job" && heard.data["id"] == json!(id);
+        }
+    }
+    assert!(is_told_of_the_job);
+    hub.stop().await;
 }

@@ -120,6 +120,8 @@ impl DiskState {
             extents: chosen.extents,
             speed_bps: progress.speed_bps,
             eta_seconds: progress.eta_seconds,
+            average_bps: progress.average_bps,
+            time: progress.time,
             durable: chosen.durable,
             bytes_kept: self.interruptions.lock().bytes_kept,
             bytes_on_wire: wire.bytes_on_wire,
