@@ -1,6 +1,6 @@
 //! A disk of a few hundred KiB, a folder for journals, and what every test asks of them.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use block::{BlockDevice, MemoryDevice};
 use journal::{Journal, JournalFolder, Kind, Lengths, Overlay, Run};
@@ -39,8 +39,11 @@ pub(crate) fn run(kind: Kind, job: &str, capacity_bytes: u64) -> Run {
 
 /// What the volume holds before: nothing in the middle third.
 pub(crate) fn base_content() -> Vec<u8> {
-    let third = SIZE / 3;
-    (0..SIZE).map(|at| if (third..2 * third).contains(&at) { 0 } else { (at % 249) as u8 + 1 }).collect()
+    static CONTENT: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let third = SIZE / 3;
+        (0..SIZE).map(|at| if (third..2 * third).contains(&at) { 0 } else { (at % 249) as u8 + 1 }).collect()
+    });
+    CONTENT.clone()
 }
 
 pub(crate) fn base() -> Arc<dyn BlockDevice> {

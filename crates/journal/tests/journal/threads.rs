@@ -44,7 +44,7 @@ fn check_durable(device: &dyn BlockDevice, durable: &[Extent]) {
         let mut bytes = vec![0; PIECE as usize];
         for offset in (part.offset..part.end()).step_by(PIECE as usize) {
             device.read_at(&mut bytes, offset).unwrap();
-            assert!(bytes.iter().all(|&byte| byte == byte_of(offset)), "at {offset}");
+            assert!(bytes == vec![byte_of(offset); PIECE as usize], "at {offset}");
         }
     }
 }
