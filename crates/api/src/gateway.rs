@@ -273,7 +273,7 @@ impl GatewayClient {
         self.client.get(&format!("/exports/{export_name}/work")).await
     }
 
-    /// Closes every connection to an export.
+    /// Closes every connection to an export, and takes back that a run of it was sealed.
     ///
     /// # Errors
     /// The gateway's problem, or no answer.

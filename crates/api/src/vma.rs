@@ -12,8 +12,8 @@ use time::OffsetDateTime;
 
 use crate::client::{Client, ClientError, ResponseBody};
 use crate::problem::Problem;
-pub use limits::RunLimits;
 use crate::progress::TimeSpent;
+pub use limits::RunLimits;
 pub use power::{PowerOffRequest, PowerOnRequest, PowerView, ShutdownKind};
 
 /// How to reach a vCenter or an ESXi host. Travels only inside the agent's mutually authenticated connection.

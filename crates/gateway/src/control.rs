@@ -6,8 +6,8 @@ use std::time::Duration;
 use api::Problem;
 use api::extract::{Json, Path, Query, method_not_allowed, not_found, panicked};
 use api::gateway::{
-    ApplyPoints, ConnectionView, DiscardReport, ExportView, ExportWork, MergePoints, PointsReport, RunQuery, SealReport,
-    VerifyQuery, VerifyReport,
+    ApplyPoints, ConnectionView, DiscardReport, ExportView, ExportWork, MergePoints, PointsReport, RunQuery,
+    SealReport, VerifyQuery, VerifyReport,
 };
 use api::{ResponseBody, TransportError};
 use axum::Router;
@@ -109,6 +109,7 @@ async fn export_work(State(control): State<Control>, Path(name): Path<String>) -
 async fn close_export(State(control): State<Control>, Path(name): Path<String>) -> Result<Json<()>, GatewayError> {
     control.connections.cut_export(&name);
     if control.connections.are_over(&name, Instant::now() + CLOSE_DEADLINE).await {
+        control.replicas.unseal(&name).await;
         return Ok(Json(()));
     }
     Err(GatewayError::StillInUse { name })

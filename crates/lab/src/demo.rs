@@ -1,10 +1,12 @@
-//! The demonstration: a running VM is replicated, its guest writes, it is replicated again, source and replica are proven
-//! equal; then the replica is failed over, for a test and for good. Everything between the two simulators is the real
+//! The demonstration: a running VM is replicated, by an agent that is killed in the middle of it; its guest writes, it is
+//! replicated again, with a recovery point, and source and replica are proven equal; then the replica is failed over, for a test and for good. Everything between the two simulators is the real
 //! product.
 
 mod failover;
+mod points;
 mod proof;
 mod report;
+mod resume;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -53,6 +55,7 @@ pub async fn run(keep: bool, dir: Option<PathBuf>) -> Result<bool, WorldError> {
     say("building a small Linux that boots and a data disk, starting simulators and hub");
     let mut plan = WorldPlan::bootable(VM, Roles::Together, SYSTEM_BYTES, DATA_BYTES);
     plan.more_networks = failover::test_networks();
+    plan.toxic = true;
     for disk in &mut plan.disk_plans {
         disk.payload_bytes = disk.capacity_bytes / PAYLOAD_SHARE;
     }
@@ -62,15 +65,16 @@ pub async fn run(keep: bool, dir: Option<PathBuf>) -> Result<bool, WorldError> {
     world.connect_sites().await?;
     let mut checks = Checks::default();
     prepare(&world, &mut checks).await?;
-    let first = replicate(&world, "first copy").await?;
+    let first = resume::first_copy(&mut world, &mut checks).await?;
     let changed = write_one_per_cent(&world).await?;
     world.write_marker(MARKER).await?;
-    let second = replicate(&world, "incremental").await?;
-    report::print_syncs(&world, &[&first, &second]);
+    let second = points::kept_increment(&world, &mut checks).await?;
     check_incremental(&second, changed, &mut checks);
-    proof::check(&world, &second.progress, &mut checks).await?;
+    let third = points::merged(&world, &mut checks).await?;
+    report::print_syncs(&world, &[&first, &second, &third]);
+    proof::check(&world, &third.progress, &mut checks).await?;
     let screenshot = std::env::temp_dir().join(SCREENSHOT);
-    let phases = failover::run(&world, &second.progress, MARKER, &screenshot, &mut checks).await?;
+    let phases = failover::run(&world, &third.progress, MARKER, &screenshot, &mut checks).await?;
     phases.print();
     check_memory(&world, &mut checks);
     let passed = checks.print();
@@ -99,9 +103,14 @@ async fn prepare(world: &World, checks: &mut Checks) -> Result<(), WorldError> {
 }
 
 async fn replicate(world: &World, title: &'static str) -> Result<Sync, WorldError> {
+    replicate_with(world, title, &[]).await
+}
+
+async fn replicate_with(world: &World, title: &'static str, options: &[&str]) -> Result<Sync, WorldError> {
     say(&format!("replicating ({title})"));
     let begun = Instant::now();
-    let progress = world.operator().run(&["replicate", VM, "--watch"]).await?.json()?;
+    let arguments = [&["replicate", VM, "--watch"], options].concat();
+    let progress = world.operator().run(&arguments).await?.json()?;
     Ok(Sync { title, seconds: begun.elapsed().as_secs_f64(), progress })
 }
 

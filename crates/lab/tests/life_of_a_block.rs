@@ -13,10 +13,10 @@ mod hotadd;
 mod kills;
 #[path = "life_of_a_block/points.rs"]
 mod points;
-#[path = "life_of_a_block/scrub.rs"]
-mod scrub;
 #[path = "life_of_a_block/progress.rs"]
 mod progress;
+#[path = "life_of_a_block/scrub.rs"]
+mod scrub;
 #[path = "life_of_a_block/stage.rs"]
 mod stage;
 #[path = "life_of_a_block/tracking.rs"]

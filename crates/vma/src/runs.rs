@@ -4,10 +4,10 @@
 mod cycle;
 mod delivery;
 mod disk;
+mod folder;
 pub(crate) mod leftovers;
 mod record;
 mod resume;
-mod folder;
 mod run;
 mod session;
 mod source;

@@ -73,6 +73,11 @@ impl Replicas {
         self.seal_files(&target, &mut open, job).await
     }
 
+    /// Another generation may write again: whoever sealed the run begins it anew.
+    pub(crate) async fn unseal(&self, export: &str) {
+        self.of(export).open.lock().await.sealed = None;
+    }
+
     async fn seal_files(&self, target: &ExportTarget, open: &mut Open, job: &str) -> Result<SealReport, GatewayError> {
         let export = target.export_name.as_str();
         let its_job = job.to_owned();

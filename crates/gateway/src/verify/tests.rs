@@ -45,8 +45,14 @@ async fn check(device: &[u8], wire: Vec<u8>, coverage: Coverage) -> Result<Verif
     let query = VerifyQuery { capacity_bytes: device.len() as u64, coverage };
     // In pieces that do not fall on the records' borders.
     let pieces: Vec<_> = wire.chunks(17).map(|piece| Ok(bytes::Bytes::copy_from_slice(piece))).collect();
-    verify("e", Arc::new(FileDevice::open(&path, false).unwrap()), query, stream::iter(pieces).boxed(), Counter::default())
-        .await
+    verify(
+        "e",
+        Arc::new(FileDevice::open(&path, false).unwrap()),
+        query,
+        stream::iter(pieces).boxed(),
+        Counter::default(),
+    )
+    .await
 }
 
 #[tokio::test]
@@ -84,7 +90,8 @@ async fn a_long_run_of_equal_leaves_is_read_in_bounded_pieces() {
     std::fs::write(&path, vec![0u8; folder_size]).unwrap();
     let query = VerifyQuery { capacity_bytes: folder_size as u64, coverage: Coverage::Named };
     let body = stream::iter([Ok(bytes::Bytes::from(wire))]).boxed();
-    let report = verify("e", Arc::new(FileDevice::open(&path, false).unwrap()), query, body, Counter::default()).await.unwrap();
+    let report =
+        verify("e", Arc::new(FileDevice::open(&path, false).unwrap()), query, body, Counter::default()).await.unwrap();
     assert_eq!((report.leaves_verified, report.mismatch_count, report.bytes_read), (41, 0, folder_size as u64));
 }
 

@@ -105,6 +105,22 @@ fn verdict(progress: &Value, disk_id: &Value) -> String {
     }
 }
 
+/// The recovery points of a VM, newest first.
+pub(super) fn print_points(list: &Value) {
+    let mut table = new_table(&["RECOVERY POINT", "COMMITTED", "KEPT BESIDE THE VOLUMES"]);
+    for point in list["points"].as_array().into_iter().flatten() {
+        let disks = point["disks"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let kept: u64 = disks.iter().filter_map(|disk| disk["journal_bytes"].as_u64()).sum();
+        let in_volume = point["in_volume"] == true;
+        table.add_row([
+            point["id"].as_str().unwrap_or("-").to_owned(),
+            point["committed_at"].as_str().unwrap_or("-").to_owned(),
+            if in_volume { "in the volumes".to_owned() } else { human_bytes(kept) },
+        ]);
+    }
+    print(&table.trim_fmt());
+}
+
 /// How long each phase of the failovers took.
 #[derive(Debug, Default)]
 pub(super) struct Phases {

@@ -51,7 +51,12 @@ async fn kept_increments_can_be_read_and_the_oldest_is_merged() {
 
     for (index, disk) in stage.world.disks().iter().enumerate() {
         let replica = replica_of(&stage.world, disk).await.unwrap();
-        assert_same(&replica, &frozen(&stage, &commits[0], index), disk.capacity_bytes, "the volume is the oldest point");
+        assert_same(
+            &replica,
+            &frozen(&stage, &commits[0], index),
+            disk.capacity_bytes,
+            "the volume is the oldest point",
+        );
         for (point, commit) in listed.iter().zip(commits.iter().rev()).take(2) {
             let of_disk = point["disks"].as_array().unwrap().iter().find(|one| one["disk_id"] == disk.disk_id.as_str());
             let read = read_export(&stage, of_disk.unwrap()["export_name"].as_str().unwrap());

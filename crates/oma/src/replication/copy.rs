@@ -188,12 +188,7 @@ async fn start_request(
     })
 }
 
-fn run_disk(
-    plan: &ReplicationPlan,
-    row: Option<&VmDisk>,
-    is_distrusted: bool,
-    disk: ProvisionedDisk,
-) -> RunDisk {
+fn run_disk(plan: &ReplicationPlan, row: Option<&VmDisk>, is_distrusted: bool, disk: ProvisionedDisk) -> RunDisk {
     let planned = plan.disks.iter().find(|planned| planned.disk_id == disk.disk_id);
     // What was planned from counts only while the disk's row still says so: it may have been distrusted since.
     let trusted = row.and_then(|row| row.disk_change_id.as_ref()).map(|id| &id.0);

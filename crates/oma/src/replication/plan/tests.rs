@@ -185,6 +185,9 @@ fn only_an_increment_whose_tracking_is_believed_is_scrubbed() {
     let planned = plan(&facts(vec![lying]), &all(RequestedType::Auto), None).disks.remove(0);
     assert_eq!(planned.scrub, None);
     assert!(planned.reason.contains("everything is read"), "{}", planned.reason);
+}
+
+#[test]
 fn a_reader_is_chosen_for_each_disk_unless_one_is_asked_for() {
     use api::vma::ReaderFacts;
     let mut facts = facts(vec![disk(1, true), disk(2, true)]);
