@@ -97,7 +97,6 @@ async fn the_agent_is_killed() {
     let after = goes_on(&stage, &job_id, &before).await;
     assert_eq!(modes(&after), ["incremental", "incremental"]);
     assert!(sum(&after, "bytes_total") >= changed, "{after:#}");
-    stage.world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,7 +107,6 @@ async fn the_hub_is_killed() {
     stage.world.kill_role("hub").unwrap();
     stage.world.restart_role("hub").await.unwrap();
     goes_on(&stage, &job_id, &before).await;
-    stage.world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,7 +119,6 @@ async fn the_agent_and_the_hub_are_killed() {
     stage.world.restart_role("hub").await.unwrap();
     stage.world.start_agent().await.unwrap();
     goes_on(&stage, &job_id, &before).await;
-    stage.world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,7 +131,6 @@ async fn the_agent_is_stopped_and_started() {
     assert_eq!(stage.vm_snapshots().await.len(), 1, "it is left for whoever goes on");
     stage.world.start_agent().await.unwrap();
     goes_on(&stage, &job_id, &before).await;
-    stage.world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,7 +143,6 @@ async fn the_link_is_cut() {
     until_dialled(&stage, dialled + 4).await;
     link(&stage).heal();
     goes_on(&stage, &job_id, &before).await;
-    stage.world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,7 +156,6 @@ async fn the_link_is_a_black_hole_for_a_while() {
     until_dialled(&stage, dialled + 5).await;
     link(&stage).heal();
     goes_on(&stage, &job_id, &before).await;
-    stage.world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,7 +165,6 @@ async fn a_slow_link_is_no_trouble() {
     link(&stage).throttle(Some(4 * MIB));
     let progress = stage.replicated().await;
     assert_eq!(progress["run"]["resumed"], 0, "{progress:#}");
-    stage.world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -195,7 +188,6 @@ async fn the_vm_snapshot_is_removed_while_the_agent_is_dead() {
         let row = history.iter().find(|row| row["change_id"] == now.as_str()).unwrap();
         assert_eq!(row["previous_change_id"], before.as_str());
     }
-    stage.world.stop().await;
 }
 
 /// Waits until the agent has dialled that often in all.
