@@ -37,6 +37,25 @@ impl Plan {
         self.bytes_total += total_bytes(&self.scrubbed);
         self
     }
+
+    /// What is left of this plan, and what of it is kept. A leaf is kept when all of it is `durable` on the hub and it is
+    /// in `proven` (leaves whose digest is at hand): without the digest what is there could not be proven. What must be
+    /// zero needs no digest, and what is only read for its digest nothing else.
+    #[must_use]
+    pub fn resume(&self, durable: Vec<Extent>, proven: &[Extent], capacity_bytes: u64) -> (Self, Vec<Extent>) {
+        let durable = whole_leaves(&normalise(durable), capacity_bytes);
+        let mut kept = common(&common(&self.extents, &durable), proven);
+        let seen = common(&self.scrubbed, proven);
+        let rest = Self {
+            extents: without(&self.extents, &kept),
+            zeroes: without(&self.zeroes, &durable),
+            scrubbed: without(&self.scrubbed, &seen),
+            bytes_total: self.bytes_total,
+            bytes_kept: total_bytes(&kept) + total_bytes(&seen),
+        };
+        kept.extend(seen);
+        (rest, normalise(kept))
+    }
 }
 
 /// A part of a plan that is read at a time.
@@ -66,25 +85,6 @@ impl Walk {
     pub fn next(&mut self, plan: &Plan) -> Option<Chunk> {
         let copied = self.copied.next(&plan.extents).map(|extent| Chunk { extent, is_scrubbed: false });
         copied.or_else(|| self.scrubbed.next(&plan.scrubbed).map(|extent| Chunk { extent, is_scrubbed: true }))
-    }
-
-    /// What is left of this plan, and what of it is kept. A leaf is kept when all of it is `durable` on the hub and it is
-    /// in `proven` (leaves whose digest is at hand): without the digest what is there could not be proven. What must be
-    /// zero needs no digest, and what is only read for its digest nothing else.
-    #[must_use]
-    pub fn resume(&self, durable: Vec<Extent>, proven: &[Extent], capacity_bytes: u64) -> (Self, Vec<Extent>) {
-        let durable = whole_leaves(&normalise(durable), capacity_bytes);
-        let mut kept = common(&common(&self.extents, &durable), proven);
-        let seen = common(&self.scrubbed, proven);
-        let rest = Self {
-            extents: without(&self.extents, &kept),
-            zeroes: without(&self.zeroes, &durable),
-            scrubbed: without(&self.scrubbed, &seen),
-            bytes_total: self.bytes_total,
-            bytes_kept: total_bytes(&kept) + total_bytes(&seen),
-        };
-        kept.extend(seen);
-        (rest, normalise(kept))
     }
 }
 

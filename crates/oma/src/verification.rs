@@ -242,12 +242,9 @@ mod tests {
         let report = |mismatch_count, leaves: &[u64]| VerifyReport {
             leaves_total: 9,
             leaves_verified: 9,
-            bytes_read: 0,
             mismatch_count,
-            mismatches: leaves
-                .iter()
-                .map(|leaf| LeafMismatch { leaf: *leaf, expected: String::new(), found: String::new() })
-                .collect(),
+            mismatches: leaves.iter().map(|leaf| LeafMismatch { leaf: *leaf, ..LeafMismatch::default() }).collect(),
+            ..VerifyReport::default()
         };
         let of = |report| difference(&DiskVerification { disk_id: "disk-2000".to_owned(), report });
         assert!(of(report(0, &[])).is_none());

@@ -235,8 +235,12 @@ impl Served {
         let agents = listen(Peer::Agent { enrollment_id: AGENT.to_owned() }).await;
         let tools = listen(Peer::Local { may_write: true }).await;
         let socket = root.join("gateway.sock");
-        let shared =
-            Control { store: store.clone(), connections: Arc::clone(&connections), replicas: Arc::clone(&replicas) };
+        let shared = Control {
+            store: store.clone(),
+            connections: Arc::clone(&connections),
+            replicas: Arc::clone(&replicas),
+            verifications: Arc::default(),
+        };
         let control = control::router(shared);
         let (path, until) = (socket.clone(), shutdown.clone());
         tasks.spawn(async move { runtime::http::serve_unix(control, &path, until).await.unwrap() });

@@ -178,7 +178,8 @@ async fn a_proof_looks_at_the_journal_that_is_to_be_committed() {
     let digests = |second: u8| {
         let mut wire = Vec::new();
         for (leaf, bytes) in [(0, &first), (1, &vec![second; LEAF])] {
-            DigestRecord { first_leaf: leaf, leaf_count: 1, digest: leaf_digest(bytes) }.encode(&mut wire);
+            DigestRecord { first_leaf: leaf, leaf_count: 1, is_scrubbed: false, digest: leaf_digest(bytes) }
+                .encode(&mut wire);
         }
         futures::stream::iter([Ok(bytes::Bytes::from(wire))]).boxed()
     };

@@ -35,7 +35,11 @@ async fn check_export(world: &World, progress: &Value, disk: &Value, checks: &mu
         _ => Some(0),
     };
     let seen = differs.map_or_else(|| "equal".to_owned(), |offset| format!("differs at byte {offset}"));
-    checks.that(&format!("{disk_id}: the recovery point, read over NBD, is the frozen source"), differs.is_none(), &seen);
+    checks.that(
+        &format!("{disk_id}: the recovery point, read over NBD, is the frozen source"),
+        differs.is_none(),
+        &seen,
+    );
     std::fs::remove_file(&file).map_err(WorldError::file("remove", &file))
 }
 

@@ -26,7 +26,8 @@ pub(super) async fn first_copy(world: &mut World, checks: &mut Checks) -> Result
     throttle(world, Some(LINK_BYTES_PER_SECOND));
     let accepted = world.operator().run(&["replicate", VM]).await?.json()?;
     let job_id = accepted["job_id"].as_str().unwrap_or_default().to_owned();
-    let before = seen(world, &job_id, "its middle", |progress| report::sum(progress, "bytes_done") >= MIDDLE_BYTES).await?;
+    let before =
+        seen(world, &job_id, "its middle", |progress| report::sum(progress, "bytes_done") >= MIDDLE_BYTES).await?;
     world.kill_agent();
     say(&format!("killed after {}; the agent is started again", mib(&before, "bytes_done")));
     throttle(world, None);
@@ -59,12 +60,7 @@ fn throttle(world: &World, bytes_per_second: Option<u64>) {
 }
 
 /// Waits until what the hub says of the replication is as wanted.
-async fn seen(
-    world: &World,
-    job_id: &str,
-    what: &str,
-    wanted: impl Fn(&Value) -> bool,
-) -> Result<Value, WorldError> {
+async fn seen(world: &World, job_id: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value, WorldError> {
     let path = format!("/api/v1/replications/{job_id}/progress");
     let deadline = Instant::now() + DEADLINE;
     loop {

@@ -286,6 +286,7 @@ async fn a_huge_empty_disk_takes_little_memory_and_time() {
         quiesce: false,
         connections_per_disk: 2,
         disks: vec![api::vma::RunDisk {
+            scrub: None,
             disk_id: disk.disk_id.clone(),
             disk_uuid: disk.disk_uuid.clone(),
             capacity_bytes: SIZE_BYTES,

@@ -173,6 +173,7 @@ impl Site {
             devices.push(device);
         }
         let disks = vm.disks.iter().map(|disk| RunDisk {
+            scrub: None,
             disk_id: disk.disk_id.clone(),
             disk_uuid: disk.disk_uuid.clone(),
             capacity_bytes: disk.capacity_bytes,

@@ -31,8 +31,9 @@ pub(super) async fn remove_our_vm_snapshots(
     Json(request): Json<VmRequest>,
 ) -> Result<Json<Vec<String>>, VmaError> {
     state.runs.refuse_if_busy(&moref)?;
+    let hotadd = Arc::clone(state.runs.hotadd());
     let removing = async move {
-        let removed = vcenter::remove_our_vm_snapshots(&request.vcenter, &moref).await?;
+        let removed = vcenter::remove_our_vm_snapshots(&request.vcenter, &moref, &hotadd).await?;
         state.runs.forget_cut_off(&moref).await.map(|()| removed)
     };
     to_the_end("removing vm_snapshots", removing).await.map(Json)

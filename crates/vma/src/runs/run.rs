@@ -339,7 +339,7 @@ impl Run {
         // An earlier process may have left a vm_snapshot that this one has not come to yet.
         let doubtful = self.is_cut_off().await;
         if doubtful && source.is_none() {
-            *source = RunSession::open(&self.request).await.ok();
+            *source = RunSession::open(&self.request, &self.surroundings.hotadd).await.ok();
         }
         if let Some(mut open) = source.take() {
             if doubtful {

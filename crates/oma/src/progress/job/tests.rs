@@ -37,11 +37,29 @@ fn run(phase: RunPhase, done_mib: u64, speed_mib: u64, average_mib: u64, time: T
         average_bps: average_mib * MIB,
         time,
         durable: false,
+        bytes_to_scrub: 0,
+        bytes_kept: 0,
+        bytes_on_wire: 0,
+        compressed_share_percent: None,
+        compression_ratio_percent: None,
     };
     let (vm_snapshot, error, ended_at) = (None, None, None);
     let started_at = at(0).at;
     let (job_id, disks) = ("job-1".to_owned(), vec![disk]);
-    RunView { job_id, phase, vm_snapshot, quiesced: false, disks, error, started_at, ended_at }
+    let (resumed, bytes_kept, waiting_for_hub) = Default::default();
+    RunView {
+        job_id,
+        phase,
+        vm_snapshot,
+        quiesced: false,
+        disks,
+        error,
+        started_at,
+        ended_at,
+        resumed,
+        bytes_kept,
+        waiting_for_hub,
+    }
 }
 
 fn spent(source_read_ms: u64, hash_ms: u64, deliver_ms: u64) -> TimeSpent {
