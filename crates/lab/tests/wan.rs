@@ -2,7 +2,7 @@
 //!
 //! Judged are bytes, and bytes over a time that is long; how long a copy took is only told.
 
-#![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests are tests too")]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests are tests too")]
 #![allow(clippy::print_stderr, reason = "how long a copy took is told, never judged")]
 #![allow(dead_code, reason = "site and hub are shared with agent_runs, which needs more of them")]
 
@@ -19,6 +19,8 @@ use site::{SIZES, Site, keys, soon, web_server};
 
 #[path = "agent_runs/hub.rs"]
 mod hub;
+#[path = "agent_runs/ledger.rs"]
+mod ledger;
 #[path = "agent_runs/site.rs"]
 mod site;
 

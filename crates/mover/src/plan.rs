@@ -262,6 +262,24 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_scrub_and_a_copy_never_overlap_and_leave_nothing_of_the_stretch(
+            capacity in 1u64..4_000_000,
+            pairs in proptest::collection::vec((0u64..4_000_000, 1u64..300_000), 0..8),
+            stretch in (0u64..4_000_000, 1u64..4_000_000),
+        ) {
+            let extents = pairs.into_iter().map(|(o, l)| Extent::new(o, l)).collect();
+            let stretch = Extent::new(stretch.0, stretch.1);
+            let plan = plan(SyncMode::Incremental, capacity, Some(extents)).with_scrub(stretch, capacity);
+            let mut leaves: Vec<u64> = plan.chunks().flat_map(|chunk| leaves_of(chunk.extent)).collect();
+            let read = leaves.len();
+            leaves.sort_unstable();
+            leaves.dedup();
+            prop_assert_eq!(leaves.len(), read, "no leaf is read twice");
+            let wanted = stretch.clamp_to(capacity).map(leaves_of);
+            prop_assert!(wanted.into_iter().flatten().all(|leaf| leaves.binary_search(&leaf).is_ok()));
+        }
+
+        #[test]
         fn what_is_kept_and_what_is_left_are_the_plan_and_never_overlap(
             capacity in 1u64..4_000_000,
             named in proptest::collection::vec((0u64..4_500_000, 0u64..500_000), 0..8),

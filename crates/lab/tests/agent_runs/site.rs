@@ -106,6 +106,7 @@ impl Site {
     }
 
     /// With an agent that reaches the hub at `address`.
+    #[allow(dead_code, reason = "the tests of a wide-area link are the ones that need it")]
     pub(crate) async fn beside(hub: Hub, address: &str, vm: VmSpec, wan: WanConfig) -> Self {
         let vcenter = VcenterConfig { vms: vec![vm], ..VcenterConfig::default() };
         Self::placed(hub, address, vcenter, |_, _, config| config.wan = wan).await

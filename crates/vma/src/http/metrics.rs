@@ -82,11 +82,29 @@ mod tests {
             average_bps: 5,
             time: TimeSpent { source_read_ms: 1, hash_ms: 2, deliver_ms: 3 },
             durable: false,
+            bytes_to_scrub: 0,
+            bytes_kept: 0,
+            bytes_on_wire: 0,
+            compressed_share_percent: None,
+            compression_ratio_percent: None,
         };
         let (vm_snapshot, error, ended_at) = (None, None, None);
         let started_at = OffsetDateTime::UNIX_EPOCH;
         let (job_id, disks) = (job_id.to_owned(), vec![disk]);
-        RunView { job_id, phase, vm_snapshot, quiesced: false, disks, error, started_at, ended_at }
+        let (resumed, bytes_kept, waiting_for_hub) = Default::default();
+        RunView {
+            job_id,
+            phase,
+            vm_snapshot,
+            quiesced: false,
+            disks,
+            error,
+            started_at,
+            ended_at,
+            resumed,
+            bytes_kept,
+            waiting_for_hub,
+        }
     }
 
     #[test]

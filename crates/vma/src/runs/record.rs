@@ -170,7 +170,7 @@ impl RunRecord {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use api::vma::{ReaderSpec, VcenterConnection};
+    use api::vma::{ReaderSpec, RunLimits, VcenterConnection};
     use model::Secret;
 
     use super::*;
@@ -183,7 +183,9 @@ mod tests {
             export_name: format!("migration-vol-{number}"),
             previous_change_id: Some("52 aa/5".parse().unwrap()),
             reader: ReaderSpec::Folder,
+            reader_reason: None,
             change_source: ChangeSource::Cbt,
+            scrub: None,
         };
         StartRun {
             job_id: "job-1".to_owned(),
@@ -199,6 +201,8 @@ mod tests {
             quiesce: true,
             connections_per_disk: 2,
             disks: vec![disk(2000), disk(2001)],
+            compression: None,
+            limits: RunLimits::default(),
         }
     }
 
