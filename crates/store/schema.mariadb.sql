@@ -287,6 +287,19 @@ CREATE TABLE `device_mappings` (
   CONSTRAINT `ck_device_mappings_snapshot_status` CHECK (`snapshot_status` in ('none','creating','ready','reverting','failed'))
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_nopad_bin;
 
+CREATE TABLE `disk_scrubs` (
+  `vm_disk_id` varchar(64) NOT NULL,
+  `position_bytes` bigint(20) NOT NULL,
+  `advanced_at` datetime(6) NOT NULL,
+  `completed_at` datetime(6) DEFAULT NULL,
+  `distrusted_at` datetime(6) DEFAULT NULL,
+  `omissions` bigint(20) NOT NULL,
+  PRIMARY KEY (`vm_disk_id`),
+  CONSTRAINT `fk_disk_scrubs_vm_disk_id` FOREIGN KEY (`vm_disk_id`) REFERENCES `vm_disks` (`id`) ON DELETE CASCADE,
+  CONSTRAINT `ck_disk_scrubs_position_bytes` CHECK (`position_bytes` >= 0),
+  CONSTRAINT `ck_disk_scrubs_omissions` CHECK (`omissions` >= 0)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_nopad_bin;
+
 CREATE TABLE `equality_certificates` (
   `id` varchar(64) NOT NULL,
   `vm_context_id` varchar(64) NOT NULL,

@@ -319,6 +319,19 @@ CREATE TABLE "device_mappings" (
   CONSTRAINT "fk_device_mappings_vm_context_id" FOREIGN KEY ("vm_context_id") REFERENCES "vm_replication_contexts" ("context_id") ON DELETE CASCADE
 ) STRICT;
 
+CREATE TABLE "disk_scrubs" (
+  "vm_disk_id" TEXT NOT NULL PRIMARY KEY,
+  "position_bytes" INTEGER NOT NULL,
+  "advanced_at" TEXT NOT NULL,
+  "completed_at" TEXT NULL,
+  "distrusted_at" TEXT NULL,
+  "omissions" INTEGER NOT NULL,
+  CONSTRAINT "ck_disk_scrubs_vm_disk_id" CHECK (length("vm_disk_id") <= 64),
+  CONSTRAINT "ck_disk_scrubs_position_bytes" CHECK ("position_bytes" >= 0),
+  CONSTRAINT "ck_disk_scrubs_omissions" CHECK ("omissions" >= 0),
+  CONSTRAINT "fk_disk_scrubs_vm_disk_id" FOREIGN KEY ("vm_disk_id") REFERENCES "vm_disks" ("id") ON DELETE CASCADE
+) STRICT;
+
 CREATE TABLE "equality_certificates" (
   "id" TEXT NOT NULL PRIMARY KEY,
   "vm_context_id" TEXT NOT NULL,
