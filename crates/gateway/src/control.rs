@@ -120,7 +120,8 @@ async fn seal(
     Path(name): Path<String>,
     Query(query): Query<RunQuery>,
 ) -> Result<Json<SealReport>, GatewayError> {
-    Ok(Json(control.replicas.seal(&name, &query.job_id).await?))
+    let replicas = control.replicas;
+    to_its_end(name.clone(), async move { replicas.seal(&name, &query.job_id).await }).await
 }
 
 async fn forget(
@@ -128,7 +129,8 @@ async fn forget(
     Path(name): Path<String>,
     Query(query): Query<RunQuery>,
 ) -> Result<Json<()>, GatewayError> {
-    Ok(Json(control.replicas.forget(&name, &query.job_id).await?))
+    let replicas = control.replicas;
+    to_its_end(name.clone(), async move { replicas.forget(&name, &query.job_id).await }).await
 }
 
 async fn merge_points(

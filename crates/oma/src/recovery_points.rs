@@ -61,8 +61,10 @@ pub(crate) async fn keep(state: &OmaState, context_id: &str, points: u32) -> Res
     Ok(())
 }
 
-/// Commits, newest first, down to the one the volumes hold: each with what is kept of it.
+/// Commits, newest first, down to the one that is in a volume: there is no way back before it. While a volume is between two
+/// of them, not even to that.
 fn points(kept: &[RecoveryPoint], certificates: &[EqualityCertificate]) -> Vec<PointView> {
+    let is_merging = kept.iter().any(|point| point.ended_at.is_some());
     let mut found: Vec<PointView> = Vec::new();
     for certificate in certificates {
         let Some(job_id) = &certificate.job_id else { continue };
@@ -73,18 +75,33 @@ fn points(kept: &[RecoveryPoint], certificates: &[EqualityCertificate]) -> Vec<P
             journal_bytes: journal.map(|point| *point.data_bytes),
             export_name: journal.map(|point| format!("point-{}", point.id)),
         };
+        let in_volume = journal.is_none();
         if let Some(point) = found.iter_mut().find(|point| point.id == *job_id) {
+            point.in_volume |= in_volume;
             point.disks.push(disk);
             continue;
         }
         if found.last().is_some_and(|last| last.in_volume) {
             break;
         }
-        let in_volume = !kept.iter().any(|point| point.job_id == *job_id);
         let (id, committed_at) = (job_id.clone(), *certificate.created_at);
         found.push(PointView { id, committed_at, in_volume, disks: vec![disk] });
     }
+    found.retain(|point| !(is_merging && point.in_volume));
     found
+}
+
+/// Waits until nothing is written into volumes any more: a merge or an application that nobody waited for goes on to its
+/// end, and must not fall between a volume snapshot and what it is for.
+pub(crate) async fn settled(state: &OmaState, volume_uuids: &[String]) -> Result<(), StepError> {
+    for uuid in volume_uuids {
+        // It asks for nothing to be merged, and its turn comes after everything that was begun.
+        match merge(state, uuid, u32::MAX).await {
+            Err(error) if error.kind != FailureKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// What has to be written into a VM's volumes so that they hold a point: of each disk with kept increments the newest one
@@ -103,12 +120,19 @@ pub(crate) async fn to_apply(
 
 /// A point that is not kept is what the volumes hold.
 fn newest_of_each(kept: &[RecoveryPoint], point: Option<&str>) -> Vec<RecoveryPoint> {
-    let until = match point {
-        None => kept.iter().map(|kept| kept.committed_at).max(),
-        Some(job_id) => kept.iter().filter(|kept| kept.job_id == job_id).map(|kept| kept.committed_at).max(),
+    let of_point = |kept: &&RecoveryPoint| point.is_some_and(|job_id| kept.job_id == job_id);
+    let until = kept.iter().filter(of_point).map(|kept| kept.committed_at).max();
+    // A disk that has the point is brought to it and no further, whatever the clock did between two commits.
+    let is_wanted = |candidate: &&RecoveryPoint| {
+        let own = kept.iter().filter(of_point).find(|own| own.vm_disk_id == candidate.vm_disk_id);
+        match (point, own) {
+            (None, _) => true,
+            (Some(_), Some(own)) => candidate.sequence <= own.sequence,
+            (Some(_), None) => until.is_some_and(|until| candidate.committed_at <= until),
+        }
     };
     let mut newest: Vec<RecoveryPoint> = Vec::new();
-    for candidate in kept.iter().filter(|kept| until.is_some_and(|until| kept.committed_at <= until)) {
+    for candidate in kept.iter().filter(is_wanted) {
         match newest.iter_mut().find(|known| known.vm_disk_id == candidate.vm_disk_id) {
             Some(known) if known.sequence < candidate.sequence => *known = candidate.clone(),
             Some(_) => {}
@@ -129,10 +153,15 @@ pub(crate) async fn apply(state: &OmaState, points: &[RecoveryPoint]) -> Result<
     Ok(())
 }
 
-/// Forgets every point of volumes: their content goes its own way from here.
+/// Forgets every point of volumes: their content goes its own way from here. What a replica was equal to is in its points:
+/// it is forgotten first, so that no increment builds upon what is no longer there.
 pub(crate) async fn discard(state: &OmaState, volume_uuids: &[String]) -> Result<(), StepError> {
     for uuid in volume_uuids {
-        match state.gateway().discard(&volume_export_name(uuid)).await {
+        let export = volume_export_name(uuid);
+        if !recovery_points::of_export(state.store(), &export).await.map_err(failed)?.is_empty() {
+            vm_disks::distrust_volume(state.store(), uuid).await.map_err(failed)?;
+        }
+        match state.gateway().discard(&export).await {
             Err(error) if error.kind() != FailureKind::NotFound => return Err(failed(error)),
             Ok(_) | Err(_) => {}
         }
@@ -144,12 +173,74 @@ pub(crate) async fn discard(state: &OmaState, volume_uuids: &[String]) -> Result
 pub(crate) async fn settle(state: &OmaState, vm_context_id: &str, volume_uuids: &[String]) -> Result<(), StepError> {
     let vm = vm_replication_contexts::by_id(state.store(), vm_context_id).await.map_err(failed)?;
     for uuid in volume_uuids {
-        let export = volume_export_name(uuid);
-        let merged = state.gateway().merge(&export, keep_points(&vm)).await.map_err(failed)?;
-        let increments = merged.written.len();
-        if increments > 0 {
-            tracing::info!(export, increments, kept = merged.kept, "merged increments into the volume");
-        }
+        merge(state, uuid, keep_points(&vm)).await?;
     }
     Ok(())
+}
+
+/// Merges everything that is kept beside a volume; one without an export has nothing.
+pub(crate) async fn merge_all(state: &OmaState, volume_uuid: &str) -> Result<(), StepError> {
+    match merge(state, volume_uuid, 0).await {
+        Err(error) if error.kind == FailureKind::NotFound => Ok(()),
+        merged => merged,
+    }
+}
+
+async fn merge(state: &OmaState, volume_uuid: &str, keep: u32) -> Result<(), StepError> {
+    let export = volume_export_name(volume_uuid);
+    let merged = state.gateway().merge(&export, keep).await.map_err(failed)?;
+    let increments = merged.written.len();
+    if increments > 0 {
+        tracing::info!(export, increments, kept = merged.kept, "merged increments into the volume");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use model::status::PointState;
+    use store::{Count, Timestamp};
+    use time::OffsetDateTime;
+    use time::macros::datetime;
+
+    use super::*;
+
+    const DAY: OffsetDateTime = datetime!(2026-11-29 0:00 UTC);
+
+    fn point(disk: u32, hour: i64) -> RecoveryPoint {
+        RecoveryPoint {
+            id: format!("point-{disk}-{hour}"),
+            vm_context_id: "ctx".to_owned(),
+            vm_disk_id: format!("row-{disk}"),
+            job_id: format!("job-{hour}"),
+            export_name: format!("export-{disk}"),
+            sequence: Count(u64::try_from(hour).unwrap()),
+            change_id: None,
+            index_bytes: Count(1024),
+            data_bytes: Count(4096),
+            state: PointState::Kept.into(),
+            // The disks of one commit are not written down at the same instant.
+            committed_at: Timestamp::from(
+                DAY + time::Duration::hours(hour) + time::Duration::milliseconds(disk.into()),
+            ),
+            ended_at: None,
+        }
+    }
+
+    fn chosen(kept: &[RecoveryPoint], point: Option<&str>) -> Vec<String> {
+        let mut ids: Vec<String> = newest_of_each(kept, point).into_iter().map(|point| point.id).collect();
+        ids.sort();
+        ids
+    }
+
+    #[test]
+    fn a_point_is_the_same_moment_of_every_disk() {
+        // The second disk is new since the second commit.
+        let kept = [point(1, 3), point(2, 3), point(1, 2), point(2, 2), point(1, 1)];
+        assert_eq!(chosen(&kept, None), ["point-1-3", "point-2-3"]);
+        assert_eq!(chosen(&kept, Some("job-2")), ["point-1-2", "point-2-2"]);
+        assert_eq!(chosen(&kept, Some("job-1")), ["point-1-1"]);
+        assert_eq!(chosen(&kept, Some("job-0")), Vec::<String>::new(), "it is what the volumes hold");
+        assert_eq!(chosen(&[], None), Vec::<String>::new());
+    }
 }

@@ -57,7 +57,7 @@ mod entity {
         pub state: Stored<PointState>,
         /// When it was committed.
         pub committed_at: Timestamp,
-        /// When it was merged or discarded.
+        /// When it was merged or discarded; while it is kept: when its merge began.
         pub ended_at: Option<Timestamp>,
     }
 
@@ -168,6 +168,21 @@ pub async fn of_job(store: &Store, export_name: &str, job_id: &str) -> Result<Op
 pub async fn by_id(store: &Store, id: &str) -> Result<RecoveryPoint, StoreError> {
     let row = Entity::find_by_id(id).one(store.connection()).await.map_err(while_doing("read a recovery point"))?;
     row.ok_or_else(|| StoreError::not_found(WHAT, id))
+}
+
+/// A recovery point is about to be written into its volume, which holds neither state until that is done.
+///
+/// # Errors
+/// The database fails.
+pub async fn merge_begins(store: &Store, id: &str) -> Result<(), StoreError> {
+    Entity::update_many()
+        .col_expr(Column::EndedAt, Expr::value(Some(Timestamp::now())))
+        .filter(Column::Id.eq(id))
+        .filter(Column::State.eq(Stored(PointState::Kept)))
+        .exec(store.connection())
+        .await
+        .map(|_| ())
+        .map_err(while_doing("note that a recovery point is merged"))
 }
 
 /// Says what became of a recovery point; saying it again changes nothing.

@@ -160,7 +160,7 @@ impl HotAdd {
     /// # Errors
     /// vCenter refuses: they stay written down.
     pub(crate) async fn remove_of_run(&self, vim: &VimSession, job_id: &str) -> Result<(), HotAddError> {
-        self.remove(vim, self.records.of_run(job_id)).await
+        self.remove(vim, self.records.of_run(job_id), Of::Run).await
     }
 
     /// Nobody removes the run's disks any more: from now on they count as left.
@@ -175,10 +175,10 @@ impl HotAdd {
     pub(crate) async fn sweep(&self, vim: &VimSession, source: &MoRef) -> Result<(), HotAddError> {
         let left = self.records.left(&server_name(vim)).into_iter();
         let (ours, others) = left.partition(|left| left.source == source.id());
-        if let Err(error) = self.remove(vim, others).await {
+        if let Err(error) = self.remove(vim, others, Of::Left).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "disks that were left on this VM stay for now");
         }
-        match self.remove(vim, ours).await {
+        match self.remove(vim, ours, Of::Left).await {
             // The agent moved elsewhere: vCenter itself refuses to remove a vm_snapshot that is still read.
             Err(error @ (HotAddError::Disabled | HotAddError::OwnVm { .. })) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "disks may be left on a VM this agent ran in");
@@ -188,13 +188,15 @@ impl HotAdd {
         }
     }
 
-    async fn remove(&self, vim: &VimSession, records: Vec<Added>) -> Result<(), HotAddError> {
+    async fn remove(&self, vim: &VimSession, records: Vec<Added>, of: Of) -> Result<(), HotAddError> {
         if records.is_empty() {
             return Ok(());
         }
         let _turn = self.turn.lock().await;
         let own = self.own_vm(vim).await?;
-        for added in records {
+        // Whoever had the turn before may have removed some, and added them again for a run of its own.
+        let still_left = self.records.left(&server_name(vim));
+        for added in records.into_iter().filter(|added| of == Of::Run || still_left.contains(added)) {
             for disk in own.disks.iter().filter(|disk| is_it(disk, &added)) {
                 let detached = Change::Detach { device_key: disk.device_key }.make(vim, &own.moref).await;
                 let failed = |source| HotAddError::Detach { vmdk_path: added.vmdk_path.clone(), source };
@@ -205,6 +207,15 @@ impl HotAdd {
         }
         Ok(())
     }
+}
+
+/// Whose disks are removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// A run's own.
+    Run,
+    /// What ended runs and earlier processes left.
+    Left,
 }
 
 /// What has to be known of the VM whose disk is added.

@@ -157,6 +157,8 @@ impl Replicas {
             let Some(merged) = kept.len().checked_sub(keep).and_then(|count| kept.get(..count)) else { break };
             let (Some(oldest), Some(newest)) = (merged.first(), merged.last()) else { break };
             let journal = self.begin_writing(target, replica, oldest, *newest.sequence).await?;
+            // From here on the volume is no state one could go back to, until all of it is written.
+            recovery_points::merge_begins(&self.store, &oldest.id).await.map_err(database)?;
             let wrote = write_into_volume(target, journal).await?;
             {
                 // Rows and files change together for whoever opens a state meanwhile.

@@ -93,9 +93,10 @@ impl Site {
         GatewayClient::new(HttpTransport::unix(self.world.gateway_socket()).unwrap())
     }
 
-    /// Starts a replication of the VM with real disks that is held at its first read; its job id and an open export.
+    /// Starts a replication of the VM with real disks that is held at its first reads, once the disks are opened; its job id
+    /// and an open export.
     pub async fn held_sync(&self) -> (String, String) {
-        self.world.hold_reads_after(0).await.unwrap();
+        self.world.hold_reads_after(4).await.unwrap();
         let job_id = self.start_sync(VM).await;
         let open = async || {
             let connections = self.gateway().connections().await.unwrap();

@@ -93,3 +93,19 @@ async fn an_increment_that_comes_to_nothing_leaves_the_replica_what_it_was() {
     let next = stage.replicated().await;
     assert_eq!(super::stage::modes(&next), ["incremental", "incremental"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_goes_into_the_volumes_before_they_are_written_in_place() {
+    let stage = Stage::ready(Roles::Together).await;
+    stage.replicated().await;
+    for (seed, options) in [(1, ["--keep-points", "3"]), (2, ["--keep-points", "3"])] {
+        stage.guest_writes(8, seed).await;
+        stage.command(&[&["replicate", VM, "--watch"], &options[..]].concat()).await;
+    }
+    assert_eq!(points(&stage).await.len(), 3);
+    stage.guest_writes(8, 3).await;
+    let in_place = stage.command(&["replicate", VM, "--in-place", "--watch"]).await;
+    stage.prove(&in_place).await;
+    assert_eq!(super::stage::modes(&in_place), ["incremental", "incremental"], "built upon what was kept");
+    assert_eq!(points(&stage).await.len(), 1, "there is no way back before what was written in place");
+}

@@ -50,6 +50,7 @@ pub(super) fn work(copy: &DiskCopy, feed: &Feed, lane: &mut Lane, stop: &AtomicB
             spent.deliver += heard;
             copy.progress.add_spent(std::mem::take(&mut spent));
             copy.progress.add_done(chunk.length, 0, 0);
+            keep_digests_if_due(copy)?;
             continue;
         }
         let compared = if copy.mode == SyncMode::Compare {
@@ -64,9 +65,7 @@ pub(super) fn work(copy: &DiskCopy, feed: &Feed, lane: &mut Lane, stop: &AtomicB
         spent.deliver += clock.lap() + heard;
         copy.progress.add_spent(std::mem::take(&mut spent));
         copy.progress.add_done(chunk.length, sent, zero);
-        if let Some(digests) = copy.digests.as_ref().filter(|digests| digests.is_checkpoint_due()) {
-            digests.checkpoint(copy.progress.moved())?;
-        }
+        keep_digests_if_due(copy)?;
     }
     let settled = lane.settle().map_err(refused_earlier);
     copy.progress.add_spent(Spent { deliver: spent.deliver + clock.lap(), ..Spent::default() });
@@ -85,6 +84,14 @@ impl Lap {
     fn lap(&mut self) -> Duration {
         let now = Instant::now();
         now.duration_since(std::mem::replace(&mut self.0, now))
+    }
+}
+
+/// From time to time what was digested is made durable, so that a run that is cut off need not read it again.
+fn keep_digests_if_due(copy: &DiskCopy) -> Result<(), MoverError> {
+    match copy.digests.as_ref().filter(|digests| digests.is_checkpoint_due()) {
+        Some(digests) => digests.checkpoint(copy.progress.moved()),
+        None => Ok(()),
     }
 }
 

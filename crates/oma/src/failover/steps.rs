@@ -98,6 +98,7 @@ async fn validate(state: &OmaState, context: &StepContext) -> StepResult {
 async fn snapshot(state: &OmaState, context: &StepContext) -> StepResult {
     let (params, decided) = (context.params::<Params>()?, decided(context)?);
     set_status(state, &params, FailoverStatus::Snapshotting, "taking the safety snapshots").await?;
+    recovery_points::settled(state, &volumes::uuids(&decided.vm)).await?;
     output(&volumes::snapshotted(state, context, &params, &decided.vm).await?)
 }
 
@@ -217,6 +218,7 @@ async fn undo_convert(state: &OmaState, context: &StepContext) -> Result<(), Ste
 /// Reverts volumes the hub holds: detached, reverted, attached again.
 async fn put_back_here(state: &OmaState, context: &StepContext, taken: &[SafetySnapshot]) -> Result<(), StepError> {
     let uuids: Vec<String> = taken.iter().map(|snapshot| snapshot.volume_uuid.clone()).collect();
+    recovery_points::settled(state, &uuids).await?;
     volumes::detached(state, context, &uuids, Holder::Hub).await?;
     volumes::reverted(state, context, taken).await?;
     volumes::trusted_again(state, taken).await?;

@@ -116,7 +116,10 @@ async fn proven(
         let verification = DiskVerification { disk_id: disk.disk_id.clone(), report };
         state.progress().mismatched(verification.report.mismatch_count);
         if let Err(error) = equal(&verification, copied) {
-            store::vm_disks::distrust(state.store(), &params.vm_context_id, &disk.disk_id).await.map_err(failed)?;
+            if !sealed.journal || coverage == Coverage::Full {
+                // It is the volume itself that is not what it should be.
+                store::vm_disks::distrust(state.store(), &params.vm_context_id, &disk.disk_id).await.map_err(failed)?;
+            }
             return Err(error);
         }
         let named = staging.finish().await.map_err(failed)?;

@@ -7,7 +7,8 @@ use api::volume::VolumeExportView;
 use futures::future::BoxFuture;
 use joblog::{RetryPolicy, Saga, Step, StepContext, StepError, StepResult, output};
 use model::FailureKind;
-use model::status::{DiskSyncStatus, ReplicationStatus};
+use model::status::{DiskSyncStatus, ReplicationStatus, ReplicationType};
+use store::vm_disks::VmDisk;
 
 use super::facts::{AskSource, gather};
 use super::provision::ProvisionedDisk;
@@ -80,16 +81,17 @@ async fn export(state: &OmaState, context: &StepContext) -> StepResult {
     let disks: Vec<ProvisionedDisk> = context.output("provision")?;
     let vm = store::vm_replication_contexts::by_id(state.store(), &params.vm_context_id).await.map_err(failed)?;
     let rows = store::vm_disks::of_context(state.store(), &params.vm_context_id).await.map_err(failed)?;
+    let plan = plan_of(context)?;
+    let journaled: Vec<bool> = disks
+        .iter()
+        .map(|disk| rows.iter().find(|row| row.id == disk.vm_disk_id))
+        .map(|row| !params.in_place && row.is_some_and(|row| goes_to_a_journal(row, &plan)))
+        .collect();
+    if journaled.contains(&false) {
+        give_points_up(state, &plan, disks.iter().zip(&journaled)).await?;
+    }
     let mut exports: Vec<VolumeExportView> = Vec::with_capacity(disks.len());
-    for disk in disks {
-        let row = rows.iter().find(|row| row.id == disk.vm_disk_id);
-        // A replica that was committed and not touched since stays so until the next commit.
-        let is_committed = row.is_some_and(|row| *row.sync_status == DiskSyncStatus::Completed);
-        let journal = is_committed && !params.in_place;
-        if !journal {
-            // They would lie over a volume that changes under them.
-            recovery_points::discard(state, std::slice::from_ref(&disk.volume_uuid)).await?;
-        }
+    for (disk, journal) in disks.into_iter().zip(journaled) {
         let request = api::volume::CreateExport {
             vm_context_id: params.vm_context_id.clone(),
             job_id: Some(params.job_id.clone()),
@@ -114,6 +116,35 @@ async fn export(state: &OmaState, context: &StepContext) -> StepResult {
         exports.push(export);
     }
     output(&exports)
+}
+
+/// Whether what is written is kept beside the volume until the commit: a replica that was committed and not touched since
+/// stays what it is, unless all of it is written anew.
+fn goes_to_a_journal(row: &VmDisk, plan: &ReplicationPlan) -> bool {
+    let planned = plan.disks.iter().find(|planned| planned.disk_id == row.disk_id);
+    let is_increment = planned.is_some_and(|planned| planned.previous_change_id.is_some());
+    let writes_little = is_increment || plan.replication_type == ReplicationType::Compare;
+    writes_little && *row.sync_status == DiskSyncStatus::Completed
+}
+
+/// Recovery points are of all disks of the VM: when one of them is written in place, there is no way back before it. What an
+/// increment builds upon goes into the volume; what is written anew or compared lies on nothing that was kept.
+async fn give_points_up(
+    state: &OmaState,
+    plan: &ReplicationPlan,
+    disks: impl Iterator<Item = (&ProvisionedDisk, &bool)>,
+) -> Result<(), StepError> {
+    for (disk, &journal) in disks {
+        let planned = plan.disks.iter().find(|planned| planned.disk_id == disk.disk_id);
+        let is_increment = plan.replication_type == ReplicationType::Incremental
+            && planned.is_some_and(|planned| planned.previous_change_id.is_some());
+        if journal || is_increment {
+            recovery_points::merge_all(state, &disk.volume_uuid).await?;
+        } else {
+            recovery_points::discard(state, std::slice::from_ref(&disk.volume_uuid)).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn close_exports(state: &OmaState, context: &StepContext) -> Result<(), StepError> {

@@ -76,10 +76,15 @@ impl Turns {
         self.ring.retain(|queue| !queue.waiting.is_empty());
     }
 
-    /// Something too small to wait was sent: the next one waits for it.
-    pub(super) fn charge(&mut self, job: JobKey, bytes: u64, now: Duration) {
+    /// Something small may be sent at once, and the next one waits for it; `false` when more was sent than is allowed, and
+    /// it has to wait like everything else.
+    pub(super) fn charge_if_free(&mut self, job: JobKey, bytes: u64, now: Duration) -> bool {
         self.fill(now);
-        self.take(job, bytes);
+        let is_free = self.all.is_ready() && self.job_is_ready(job);
+        if is_free {
+            self.take(job, bytes);
+        }
+        is_free
     }
 
     /// Lets through whoever may go, a request of each disk in turn.
@@ -186,7 +191,8 @@ mod tests {
     fn who_withdraws_takes_no_turn_and_who_is_small_is_charged_later() {
         let mut turns = Turns::new(Duration::ZERO);
         turns.set_limit(Some(1000), Duration::ZERO);
-        turns.charge(1, 2000, Duration::ZERO);
+        assert!(turns.charge_if_free(1, 2000, Duration::ZERO));
+        assert!(!turns.charge_if_free(1, 1, Duration::ZERO), "there is a debt");
         turns.ask(1, 1, 1, 10);
         turns.ask(1, 2, 2, 10);
         turns.withdraw(1);

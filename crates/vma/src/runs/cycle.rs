@@ -44,9 +44,14 @@ pub(super) async fn copy(run: &Run, slot: &mut Option<RunSession>) -> Result<(),
     let disks = vim.vm_snapshot_disks(&vm_snapshot).await.map_err(VmaError::vsphere("reading the vm_snapshot"))?;
     let meant = all_matching(&disks, &run.request().disks)?;
     let frozen = FrozenVm { session: vim, vm: &vm, vm_snapshot: &vm_snapshot };
-    let wanted = run.request().disks.iter().zip(run.disks());
-    let decided = wanted.zip(&meant).map(async |((wanted, state), disk)| {
-        let (decision, extents) = changed(&frozen, disk, wanted).await;
+    let earlier = record.modes(&run.request().disks);
+    let wanted = run.request().disks.iter().zip(run.disks()).zip(earlier);
+    let decided = wanted.zip(&meant).map(async |(((wanted, state), earlier), disk)| {
+        let (decision, extents) = match earlier {
+            // What a comparison has written already, change tracking may know nothing of.
+            Some(SyncMode::Compare) => (compared_before(), None),
+            _ => changed(&frozen, disk, wanted).await,
+        };
         tracing::info!(job_id = run.job_id(), disk_id = wanted.disk_id, reason = decision.reason, "copying");
         let why = wanted.reader_reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         let reason = format!("{}; read by {}{why}", decision.reason, wanted.reader.kind());
@@ -146,6 +151,12 @@ pub(super) struct FrozenVm<'a> {
     pub(super) session: &'a VimSession,
     pub(super) vm: &'a VirtualMachine,
     pub(super) vm_snapshot: &'a MoRef,
+}
+
+/// How a disk goes on that was compared before the run was cut off.
+fn compared_before() -> Decision {
+    let reason = "it was compared when the run was cut off: the rest of it is";
+    Decision { mode: SyncMode::Compare, query: Query::Everything, reason }
 }
 
 /// Opens the frozen disk; where its reader knows what is allocated and nobody said it, that is what is copied.

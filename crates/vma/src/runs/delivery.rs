@@ -29,6 +29,8 @@ use crate::error::VmaError;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause: a hub that is back is found within seconds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// A copy that came so much further than where it went on is no longer in the same trouble, in bytes.
+const GOT_ON_BYTES: u64 = 64 << 20;
 /// How long a hub that is there may refuse the export for now: what it holds for another run ends sooner, or never.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -74,6 +76,8 @@ impl<'a> Delivery<'a> {
                         bytes_kept = copy.plan.bytes_kept,
                         "the replica is open for writing"
                     );
+                    // A disk that waits for its turn is work to be done, too.
+                    copy.progress.begin(copy.plan.bytes_total, copy.plan.bytes_kept);
                     self.state.takes_digests(copy.digests.clone());
                     self.copy = Some(Arc::new(copy));
                     return Ok(());
@@ -132,6 +136,10 @@ impl<'a> Delivery<'a> {
             return Err(error);
         }
         self.copy = None;
+        if copy.progress.view().bytes_done >= copy.plan.bytes_kept + GOT_ON_BYTES {
+            // The link was good for a while: this is another trouble.
+            self.trouble.is_over();
+        }
         copy.keep_digests().await.map_err(|error| self.failed(error))?;
         self.outlast(error).await
     }
@@ -251,12 +259,17 @@ impl Trouble {
         Self { patience, backoff, since: None, refused_since: None, bytes_kept: 0 }
     }
 
+    /// It went well for a while.
+    fn is_over(&mut self) {
+        self.since = None;
+        self.backoff.reset();
+    }
+
     /// The copy goes on; only with more that is durable is the trouble over.
     fn ended(&mut self, bytes_kept: u64) {
         self.refused_since = None;
         if bytes_kept > self.bytes_kept {
-            self.since = None;
-            self.backoff.reset();
+            self.is_over();
         }
         self.bytes_kept = bytes_kept;
     }

@@ -119,6 +119,12 @@ impl RunRecord {
         self.disks = wanted.iter().zip(decided).map(|(wanted, decided)| DiskRecord::new(wanted, decided)).collect();
     }
 
+    /// How each of these disks was copied before the run was cut off; none in a run that begins.
+    pub(super) fn modes(&self, wanted: &[RunDisk]) -> Vec<Option<SyncMode>> {
+        let mode = |wanted: &RunDisk| self.disks.iter().find(|known| known.disk_id == wanted.disk_id).map(|k| k.mode);
+        wanted.iter().map(mode).collect()
+    }
+
     /// Name of the run's vm_snapshot.
     pub(super) fn vm_snapshot_name(&self) -> String {
         vm_snapshot_name(&self.job_id)
