@@ -119,7 +119,7 @@ impl DiskPace {
         let (job, bytes) = (self.job.job, length as u64);
         let mut state = shared.state.lock();
         // What is small does not wait for its turn, unless much that was small has gone so already.
-        if length < AT_ONCE_BYTES && state.turns.charge_if_free(job, bytes, shared.begun.elapsed()) {
+        if length < AT_ONCE_BYTES && state.turns.charge_if_small_debt(job, bytes, shared.begun.elapsed()) {
             return Ok(());
         }
         let ticket = shared.key();

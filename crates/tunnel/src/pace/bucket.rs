@@ -48,6 +48,11 @@ impl Bucket {
         self.level >= 0
     }
 
+    /// Whether more was sent ahead than so many bytes.
+    pub(super) fn owes_more_than(&self, bytes: u64) -> bool {
+        self.level < -product(bytes, Duration::from_secs(1))
+    }
+
     /// How long until the next may go.
     pub(super) fn ready_in(&self) -> Duration {
         let debt = self.level.min(0).unsigned_abs();

@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use super::bucket::Bucket;
 
+/// How far ahead small things may go without waiting for their turn, in bytes: more than requests without payload ever are,
+/// and little enough for a limit to hold when everything that is sent has been compressed to small things.
+const MOST_AHEAD_BYTES: u64 = 2 << 20;
+
 /// Names a job among those that send.
 pub(super) type JobKey = u64;
 /// Names a disk among those that send.
@@ -76,15 +80,16 @@ impl Turns {
         self.ring.retain(|queue| !queue.waiting.is_empty());
     }
 
-    /// Something small may be sent at once, and the next one waits for it; `false` when more was sent than is allowed, and
-    /// it has to wait like everything else.
-    pub(super) fn charge_if_free(&mut self, job: JobKey, bytes: u64, now: Duration) -> bool {
+    /// Something small may be sent at once, and the next one waits for it; `false` when so much has been sent ahead that it has
+    /// to wait like everything else.
+    pub(super) fn charge_if_small_debt(&mut self, job: JobKey, bytes: u64, now: Duration) -> bool {
         self.fill(now);
-        let is_free = self.all.is_ready() && self.job_is_ready(job);
-        if is_free {
+        let owes = |bucket: &Bucket| bucket.owes_more_than(MOST_AHEAD_BYTES);
+        let may_go = !owes(&self.all) && !self.jobs.get(&job).is_some_and(owes);
+        if may_go {
             self.take(job, bytes);
         }
-        is_free
+        may_go
     }
 
     /// Lets through whoever may go, a request of each disk in turn.
@@ -188,11 +193,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_small_waits_once_much_of_it_has_gone_ahead() {
+        let mut turns = Turns::new(Duration::ZERO);
+        turns.set_limit(Some(1000), Duration::ZERO);
+        let sent = (0..10_000).take_while(|_| turns.charge_if_small_debt(1, 1000, Duration::ZERO)).count();
+        assert_eq!(sent as u64, MOST_AHEAD_BYTES / 1000 + 1);
+        assert!(turns.charge_if_small_debt(1, 1000, 10 * SECOND), "ten seconds later some of it is paid");
+    }
+
+    #[test]
     fn who_withdraws_takes_no_turn_and_who_is_small_is_charged_later() {
         let mut turns = Turns::new(Duration::ZERO);
         turns.set_limit(Some(1000), Duration::ZERO);
-        assert!(turns.charge_if_free(1, 2000, Duration::ZERO));
-        assert!(!turns.charge_if_free(1, 1, Duration::ZERO), "there is a debt");
+        assert!(turns.charge_if_small_debt(1, 2000, Duration::ZERO));
         turns.ask(1, 1, 1, 10);
         turns.ask(1, 2, 2, 10);
         turns.withdraw(1);
