@@ -5,7 +5,6 @@ pub mod cloudstack;
 pub mod crash_matrix;
 pub mod demo;
 pub mod guest;
-pub mod link;
 pub mod mariadb;
 pub mod ports;
 pub mod serve;

@@ -10,7 +10,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use api::vma::{RunLimits, RunPhase, RunView, StartRun};
-use lab::link::{Link, LinkNature};
+use lab::toxic::ToxicLink;
 use model::{BandwidthLimit, CompressionMode};
 use vma::config::WanConfig;
 
@@ -24,16 +24,21 @@ mod ledger;
 #[path = "agent_runs/site.rs"]
 mod site;
 
-const WAN: LinkNature = LinkNature { bytes_per_s: 12_500_000, delay: Duration::from_millis(25) };
+/// What the link carries in each direction: 100 Mbit/s.
+const LINK_BYTES_PER_SECOND: u64 = 12_500_000;
+/// How long it takes to the other side.
+const LINK_DELAY: Duration = Duration::from_millis(25);
 /// The time a limit is looked at over.
 const LIMITED_TIME: Duration = Duration::from_secs(11);
 /// How often it is looked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A site whose agent reaches the hub over the link.
-async fn site_over_a_wan(wan: WanConfig) -> (Site, Link) {
+async fn site_over_a_wan(wan: WanConfig) -> (Site, ToxicLink) {
     let hub = Hub::start().await;
-    let link = Link::to(hub.address().parse().unwrap(), WAN).await.unwrap();
+    let link = ToxicLink::to(hub.address().parse().unwrap()).await.unwrap();
+    link.delay(LINK_DELAY);
+    link.throttle(Some(LINK_BYTES_PER_SECOND));
     let address = link.address().to_string();
     (Site::beside(hub, &address, web_server(), wan).await, link)
 }
@@ -76,10 +81,10 @@ async fn sent_with(compression: CompressionMode) -> u64 {
     fill(&site, true);
     let (request, devices) = site.first_run("job-1").await;
     let request = StartRun { compression: Some(compression), ..request };
-    let before = link.sent_bytes();
+    let before = link.bytes_to_hub();
     let begun = Instant::now();
     let run = site.start_until(&request, RunPhase::Copied).await;
-    let (took, sent) = (begun.elapsed(), link.sent_bytes() - before);
+    let (took, sent) = (begun.elapsed(), link.bytes_to_hub() - before);
     site.assert_equal(&run, &devices);
     let counted = on_wire(&run);
     assert!(counted <= sent && counted + 500_000 > sent, "the agent counted {counted}, the link {sent}");

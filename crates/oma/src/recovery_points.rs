@@ -198,7 +198,7 @@ async fn merge(state: &OmaState, volume_uuid: &str, keep: u32) -> Result<(), Ste
 
 #[cfg(test)]
 mod tests {
-    use model::status::PointState;
+    use model::status::{PointState, ReplicationType};
     use store::{Count, Timestamp};
     use time::OffsetDateTime;
     use time::macros::datetime;
@@ -231,6 +231,50 @@ mod tests {
         let mut ids: Vec<String> = newest_of_each(kept, point).into_iter().map(|point| point.id).collect();
         ids.sort();
         ids
+    }
+
+    fn certificate(disk: u32, hour: i64) -> EqualityCertificate {
+        let RecoveryPoint { vm_context_id, vm_disk_id, job_id, committed_at, .. } = point(disk, hour);
+        EqualityCertificate {
+            id: format!("certificate-{disk}-{hour}"),
+            vm_context_id,
+            vm_disk_id,
+            job_id: Some(job_id),
+            disk_id: format!("disk-{disk}"),
+            change_id: format!("52 aa/{hour}"),
+            root_digest: String::new(),
+            capacity_bytes: Count(1),
+            leaf_size_bytes: Count(1),
+            leaves_total: Count(1),
+            leaves_verified: Count(1),
+            sync_type: ReplicationType::Incremental.into(),
+            previous_certificate_id: None,
+            document: String::new(),
+            signature: String::new(),
+            public_key: String::new(),
+            created_at: committed_at,
+        }
+    }
+
+    /// What is listed of four commits of two disks: its id, and whether it is in a volume.
+    fn listed(kept: &[RecoveryPoint]) -> Vec<(String, bool)> {
+        let certificates: Vec<EqualityCertificate> =
+            (0..4).rev().flat_map(|hour| [certificate(2, hour), certificate(1, hour)]).collect();
+        points(kept, &certificates).into_iter().map(|point| (point.id, point.in_volume)).collect()
+    }
+
+    #[test]
+    fn the_list_ends_where_a_disk_can_go_back_no_further() {
+        let both = [point(1, 3), point(2, 3), point(1, 2), point(2, 2)];
+        let whole = [("job-3".to_owned(), false), ("job-2".to_owned(), false), ("job-1".to_owned(), true)];
+        assert_eq!(listed(&both), whole);
+        assert_eq!(listed(&[]), [("job-3".to_owned(), true)], "the volumes hold the newest commit and nothing else");
+        // The first disk is merged already, the second not.
+        assert_eq!(listed(&[point(1, 3), point(2, 3), point(2, 2)]), [whole[0].clone(), ("job-2".to_owned(), true)]);
+        assert_eq!(listed(&[point(2, 3), point(2, 2)]), [("job-3".to_owned(), true)]);
+        let mut merging = both.to_vec();
+        merging[2].ended_at = Some(merging[2].committed_at);
+        assert_eq!(listed(&merging), whole[..2], "that volume is between two points");
     }
 
     #[test]

@@ -203,28 +203,15 @@ pub async fn set_state(store: &Store, id: &str, to: PointState) -> Result<(), St
     if may_precede(to).contains(&row.state) { Ok(()) } else { Err(refused(WHAT, id, Some(row.state), &to)) }
 }
 
-/// Whose recovery points are given up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owner<'a> {
-    /// Those of a VM (context id).
-    Context(&'a str),
-    /// Those beside the volume of an export.
-    Export(&'a str),
-}
-
-/// Discards every kept recovery point of a VM or an export; answers with how many there were.
+/// Discards every kept recovery point beside the volume of an export; answers with how many there were.
 ///
 /// # Errors
 /// The database fails.
-pub async fn discard_all_of(store: &Store, owner: Owner<'_>) -> Result<u64, StoreError> {
-    let of_owner = match owner {
-        Owner::Context(context_id) => Column::VmContextId.eq(context_id),
-        Owner::Export(export_name) => Column::ExportName.eq(export_name),
-    };
+pub async fn discard_all_of(store: &Store, export_name: &str) -> Result<u64, StoreError> {
     let update = Entity::update_many()
         .col_expr(Column::State, Expr::value(Stored(PointState::Discarded)))
         .col_expr(Column::EndedAt, Expr::value(Some(Timestamp::now())))
-        .filter(of_owner)
+        .filter(Column::ExportName.eq(export_name))
         .filter(Column::State.eq(Stored(PointState::Kept)));
     let update = update.exec(store.connection()).await;
     update.map(|done| done.rows_affected).map_err(while_doing("discard recovery points"))

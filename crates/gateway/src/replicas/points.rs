@@ -10,7 +10,7 @@ use model::Extent;
 use model::extent::total_bytes;
 use model::status::PointState;
 use store::nbd_exports::{self, ExportTarget};
-use store::recovery_points::{self, Owner, RecoveryPoint};
+use store::recovery_points::{self, RecoveryPoint};
 
 use super::open::flush;
 use super::{Live, Open, Replica, Replicas, base_of, database, disk_uuid, is_journalled, present_path, waiting};
@@ -255,7 +255,7 @@ impl Replicas {
             let reason = "a run still writes".to_owned();
             return Err(GatewayError::InUse { name: export.to_owned(), reason });
         }
-        let discarded = recovery_points::discard_all_of(&self.store, Owner::Export(export)).await.map_err(database)?;
+        let discarded = recovery_points::discard_all_of(&self.store, export).await.map_err(database)?;
         open.sealed = None;
         open.journals.clear();
         if open.live().is_none() {

@@ -222,7 +222,7 @@ fn equal(verification: &DiskVerification, copied: &RunDiskView) -> Result<(), St
             at.unwrap_or_default()
         );
         return Err(StepError::new(FailureKind::Internal, message).detail(detail()).remedy(
-            "nothing was committed; check the storage behind the volume: the next replication copies the whole disk",
+            "nothing was committed; check the storage behind the volume and that of the hub, then replicate with --type compare",
         ));
     }
     let expected = match coverage(copied)? {

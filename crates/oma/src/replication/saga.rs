@@ -179,14 +179,14 @@ async fn belongs_to_another_job(state: &OmaState, export_name: &str, job_id: &st
     }
 }
 
-/// After the commit: the proven digests are taken over, the vm_snapshot goes, the exports close.
+/// After the commit: the proven digests are taken over, the vm_snapshot goes, the exports close, and what is not to be kept
+/// beside the volumes is merged into them.
 async fn release(state: &OmaState, context: &StepContext) -> StepResult {
     let params: Params = context.params()?;
     shown::enter(state, context, &params, Phase::Releasing).await?;
     finish::take_over_digests(state, &params.job_id).await;
     copy::release(state, context).await?;
     close_exports(state, context).await?;
-    let params: Params = context.params()?;
     let disks: Vec<ProvisionedDisk> = context.output_if_any("provision")?.unwrap_or_default();
     let volumes: Vec<String> = disks.into_iter().map(|disk| disk.volume_uuid).collect();
     recovery_points::settle(state, &params.vm_context_id, &volumes).await?;

@@ -3,7 +3,7 @@
 use model::FailureKind;
 use model::status::PointState;
 use store::commit::commit_replication;
-use store::recovery_points::{self as points, NewPoint, Owner, RecoveryPoint};
+use store::recovery_points::{self as points, NewPoint, RecoveryPoint};
 use store::{Store, StoreError, discovery, vm_disks, vm_replication_contexts as contexts};
 
 use crate::backend::{Backend, Database};
@@ -86,9 +86,18 @@ async fn a_point_ends_once(database: &Database<'_>) {
     let error = points::set_state(store, "nothing", PointState::Merged).await.unwrap_err();
     assert_eq!(error.kind(), FailureKind::NotFound);
 
-    assert_eq!(points::discard_all_of(store, Owner::Export("export-disk-2000")).await.unwrap(), 2);
-    assert_eq!(points::discard_all_of(store, Owner::Export("export-disk-2000")).await.unwrap(), 0);
-    assert_eq!(points::discard_all_of(store, Owner::Context(&context_id)).await.unwrap(), 3);
+    points::merge_begins(store, &of_disk[1].id).await.unwrap();
+    points::merge_begins(store, &merged.id).await.unwrap();
+    let merging = points::by_id(store, &of_disk[1].id).await.unwrap();
+    assert_eq!(
+        (*merging.state, merging.ended_at.is_some()),
+        (PointState::Kept, true),
+        "its volume is no state meanwhile"
+    );
+    assert_eq!(points::by_id(store, &merged.id).await.unwrap(), merged, "what is merged stays so");
+    assert_eq!(points::discard_all_of(store, "export-disk-2000").await.unwrap(), 2);
+    assert_eq!(points::discard_all_of(store, "export-disk-2000").await.unwrap(), 0);
+    assert_eq!(points::discard_all_of(store, "export-disk-2001").await.unwrap(), 3);
     assert_eq!(points::kept(store, 10).await.unwrap(), []);
     let all = points::of_context(store, &context_id, None, 10).await.unwrap();
     let state = |state| all.iter().filter(|row| *row.state == state).count();
