@@ -13,6 +13,7 @@ use crate::image::{self, Changes};
 use crate::machine::Machine;
 use crate::ours::agent::Via;
 use crate::peers::{self, SharedKey, StunnelChain};
+use crate::primitives::Primitives;
 use crate::ram::RamFolder;
 use crate::results::{IncrementResult, PeerResult, Results, Setup, rounded};
 use crate::stats::{Increment, Reached, Spread, ratios};
@@ -205,7 +206,8 @@ fn results(plan: &Plan, ram: &RamFolder, site: &Site, noted: &Noted, cipher: Opt
         peer_cipher: cipher,
         agent_start_seconds: site.ours.as_ref().map(|ours| rounded(ours.agent.start_seconds)),
     };
-    Results { ratios: ratios(&reached, increment).rounded(), peers, incremental, setup, machine: Machine::this() }
+    let ratios = ratios(&reached, increment).rounded();
+    Results { ratios, peers, incremental, setup, machine: Machine::this(), primitives: Primitives::measured() }
 }
 
 fn increment_result(noted: &Noted, full_seconds: f64) -> Option<IncrementResult> {

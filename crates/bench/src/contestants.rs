@@ -36,6 +36,8 @@ pub enum Contestant {
     MoverTls,
     /// Ours over TLS 1.3, with proof.
     MoverTlsProof,
+    /// Ours over TLS 1.3, without proof, in frames that are compressed where that pays.
+    MoverTlsFramed,
     /// Our mover to our plain port.
     MoverPlain,
     /// nbdcopy to our plain port.
@@ -46,7 +48,7 @@ pub enum Contestant {
 
 impl Contestant {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Cp,
         Self::NbdkitPlain,
         Self::NbdkitTls,
@@ -54,6 +56,7 @@ impl Contestant {
         Self::StunnelChain,
         Self::MoverTls,
         Self::MoverTlsProof,
+        Self::MoverTlsFramed,
         Self::MoverPlain,
         Self::NbdcopyToUsPlain,
         Self::NbdcopyToUsTls,
@@ -70,6 +73,7 @@ impl Contestant {
             Self::Cp => "cp",
             Self::MoverTls => "mover-tls",
             Self::MoverTlsProof => "mover-tls-proof",
+            Self::MoverTlsFramed => "mover-tls-framed",
             Self::MoverPlain => "mover-plain",
             Self::NbdcopyToUsPlain => "nbdcopy-to-us-plain",
             Self::NbdcopyToUsTls => "nbdcopy-to-us-tls",
@@ -87,6 +91,7 @@ impl Contestant {
             Self::Cp => "cp --sparse=always (no network)",
             Self::MoverTls => "ours: mover → TLS 1.3 → gateway, proof off",
             Self::MoverTlsProof => "ours: mover → TLS 1.3 → gateway, proof on",
+            Self::MoverTlsFramed => "ours: mover → TLS 1.3 → gateway, proof off, nbd+zstd (auto)",
             Self::MoverPlain => "ours: mover → gateway, plain",
             Self::NbdcopyToUsPlain => "nbdcopy → our gateway, plain",
             Self::NbdcopyToUsTls => "nbdcopy → bridge → TLS 1.3 → our gateway",
@@ -104,7 +109,12 @@ impl Contestant {
     pub fn needs_gateway(self) -> bool {
         matches!(
             self,
-            Self::MoverTls | Self::MoverTlsProof | Self::MoverPlain | Self::NbdcopyToUsPlain | Self::NbdcopyToUsTls
+            Self::MoverTls
+                | Self::MoverTlsProof
+                | Self::MoverTlsFramed
+                | Self::MoverPlain
+                | Self::NbdcopyToUsPlain
+                | Self::NbdcopyToUsTls
         )
     }
 
@@ -117,7 +127,7 @@ impl Contestant {
             Self::StunnelChain => &[peers::NBDCOPY, peers::STUNNEL, peers::NBD_SERVER],
             Self::Cp => &[peers::CP],
             Self::NbdcopyToUsPlain | Self::NbdcopyToUsTls => &[peers::NBDCOPY],
-            Self::MoverTls | Self::MoverTlsProof | Self::MoverPlain => &[],
+            Self::MoverTls | Self::MoverTlsProof | Self::MoverTlsFramed | Self::MoverPlain => &[],
         }
     }
 }
@@ -212,6 +222,7 @@ impl Site {
             }
             Contestant::MoverTls => self.mover(Via::Tls, None, false).await,
             Contestant::MoverTlsProof => self.mover(Via::Tls, None, true).await,
+            Contestant::MoverTlsFramed => self.mover(Via::TlsFramed, None, false).await,
             Contestant::MoverPlain => self.mover(Via::Plain, None, false).await,
         }
     }

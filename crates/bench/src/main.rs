@@ -1,7 +1,8 @@
 //! `bench`: measures the data path beside the programs it is compared with, on this machine, in one run.
 //!
 //! Read in this order: `contestants` (who copies, and how one copy is measured), `contest` (the rounds), `image` (what
-//! is copied), `usage` (what the kernel says was used), `stats` (the ratios), `results` and `report` (what is told).
+//! is copied), `usage` (what the kernel says was used), `primitives` (what one core gives), `stats` (the ratios),
+//! `results` and `report` (what is told).
 
 mod contest;
 mod contestants;
@@ -11,6 +12,7 @@ mod image;
 mod machine;
 mod ours;
 mod peers;
+mod primitives;
 mod process;
 mod ram;
 mod relay;
@@ -34,6 +36,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// How long work on disks that cannot be interrupted is waited for at the end.
 const LAST_WORK: Duration = Duration::from_secs(10);
+/// Rounds of an ordinary run: on a shared machine a median of five still moves.
+const ROUNDS: u32 = 9;
 /// Rounds from which on a run may stand in the documents.
 const MIN_ROUNDS: u32 = 5;
 /// Size from which on it may, in GiB.
@@ -71,7 +75,7 @@ struct RunArgs {
     #[arg(long, default_value_t = MIN_SIZE_GIB)]
     size_gib: f64,
     /// Rounds that count; one more comes before.
-    #[arg(long, default_value_t = MIN_ROUNDS)]
+    #[arg(long, default_value_t = ROUNDS)]
     rounds: u32,
     /// Only these; everybody otherwise.
     #[arg(long, value_enum, value_name = "NAME")]

@@ -55,6 +55,7 @@ fn facts(results: &Results) -> Vec<String> {
     let mut lines = vec![
         format!("Medians (and extremes) of {rounds} interleaved rounds; {gib} GiB of disk, source and target {place}."),
         format!("Machine: {}.", results.machine.line()),
+        results.primitives.line(),
         format!("Ours: {connections} connections. Peers: {}.", results.machine.versions.join("; ")),
     ];
     if let Some(cipher) = &setup.peer_cipher {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::contestants::{Contestant, Measured};
 use crate::error::BenchError;
 use crate::machine::Machine;
+use crate::primitives::Primitives;
 use crate::stats::{Ratios, Spread};
 
 /// Bytes of a MiB.
@@ -25,6 +26,8 @@ pub struct Results {
     pub setup: Setup,
     /// On which machine.
     pub machine: Machine,
+    /// What one of its cores gives.
+    pub primitives: Primitives,
 }
 
 /// What one contestant reached; medians over the rounds unless the name says otherwise.
@@ -186,6 +189,7 @@ pub(crate) mod tests {
                 agent_start_seconds: Some(0.1),
             },
             machine: Machine::default(),
+            primitives: Primitives::default(),
         }
     }
 

@@ -8,6 +8,7 @@ mod open;
 mod replies;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use model::Extent;
 
@@ -19,8 +20,13 @@ use crate::proto::transmission::Request;
 use crate::proto::wire::{Command, command_flag, export_flag};
 use replies::Waiting;
 
+/// Requests under way at a time on a link without length: enough that neither side ever waits for the other.
+const MIN_UNDER_WAY: usize = 8;
 /// Requests under way at a time: with requests of 256 KiB, more than any link between two sites holds.
 const MAX_UNDER_WAY: usize = 64;
+/// Bytes a second that a link between two sites may carry: 10 Gbit/s. What is under way beyond that times the round trip
+/// only waits in buffers, where it leaves the processor's cache.
+const LINK_BYTES_PER_S: u64 = 1_250_000_000;
 /// Longest read sent as one request, in bytes: the server answers the first while it reads the next.
 const READ_BYTES: usize = 256 * 1024;
 /// Longest write sent as one request, in bytes: on a slow link, too, a reply comes often enough to show that it moves.
@@ -37,6 +43,8 @@ pub struct Lane {
     conversation: Conversation<Box<dyn Channel>>,
     opened: Opened,
     waiting: VecDeque<Waiting>,
+    /// Requests that may wait at a time.
+    most_waiting: usize,
     next_cookie: u64,
     head: Vec<u8>,
 }
@@ -124,7 +132,7 @@ impl Lane {
         let (mut asked, mut done) = (0, 0);
         let pieces = buf.len().div_ceil(longest);
         while done < pieces {
-            if asked < pieces && self.waiting.len() < MAX_UNDER_WAY {
+            if asked < pieces && self.waiting.len() < self.most_waiting {
                 let from = asked * longest;
                 let length = longest.min(buf.len() - from);
                 self.send(Command::Read, 0, Extent::new(offset + from as u64, length as u64), &[])?;
@@ -170,7 +178,7 @@ impl Lane {
 
     /// Sends a request as soon as there is room for one more.
     fn send(&mut self, command: Command, flags: u16, extent: Extent, payload: &[u8]) -> Result<(), NbdError> {
-        while self.waiting.len() >= MAX_UNDER_WAY {
+        while self.waiting.len() >= self.most_waiting {
             self.receive_reply(None)?;
         }
         self.waiting.push_back(Waiting::new(self.next_cookie, command, extent));
@@ -184,5 +192,24 @@ impl Lane {
         let request = Request { flags, command, cookie, offset: extent.offset, length: extent.length };
         request.encode(self.opened.mode, &mut self.head);
         self.conversation.send(&[&self.head, payload]).map_err(|source| NbdError::Stream { source })
+    }
+}
+
+/// Requests under way that fill a link whose round trip is this long.
+fn most_waiting(round_trip: Duration) -> usize {
+    let microseconds = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
+    let on_the_way = microseconds.saturating_mul(LINK_BYTES_PER_S / 1_000_000) / WRITE_BYTES as u64;
+    usize::try_from(on_the_way).unwrap_or(MAX_UNDER_WAY).saturating_add(MIN_UNDER_WAY).min(MAX_UNDER_WAY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_much_is_under_way_as_the_link_holds() {
+        let under_way = [0, 50, 1_000, 5_000, 10_000, 300_000].map(|us| most_waiting(Duration::from_micros(us)));
+        assert_eq!(under_way, [8, 8, 12, 31, 55, 64]);
+        assert_eq!(most_waiting(Duration::MAX), 64);
     }
 }

@@ -123,7 +123,14 @@ pub async fn open(store: &Store, export: &NewExport) -> Result<NbdExport, StoreE
     Ok(row)
 }
 
-/// The disks (row ids) a replication wrote through a journal: their volumes are what they were.
+/// The disks (row ids) a replication writes through a journal: their volumes are what they were.
+///
+/// # Errors
+/// The database fails.
+pub async fn journaled(store: &Store, job_id: &str) -> Result<Vec<String>, StoreError> {
+    journaled_by(store.connection(), job_id).await
+}
+
 pub(crate) async fn journaled_by(connection: &impl ConnectionTrait, job_id: &str) -> Result<Vec<String>, StoreError> {
     let query = Entity::find().filter(Column::JobId.eq(job_id));
     let rows = query.all(connection).await.map_err(while_doing("list the exports of a replication"))?;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use gateway::GatewayConfig;
 use model::id;
-use model::status::{EnrollmentStatus, ExportKind, Firmware, OperationMode, VolumeState, VolumeType};
+use model::status::{EnrollmentStatus, ExportKind, Firmware, OperationMode, ReplicationType, VolumeState, VolumeType};
 use serde_json::json;
 use store::device_mappings::{NewMapping, SeenDevice};
 use store::discovery::{DiscoveredDisk, DiscoveredVm};
@@ -20,8 +20,8 @@ use store::vm_disks::VolumeLink;
 use store::vm_replication_contexts::Assignment;
 use store::vma_enrollments::{Decision, NewEnrollment};
 use store::{
-    DatabaseConfig, Store, StoreError, device_mappings, discovery, nbd_exports, ossea_configs, ossea_volumes, vm_disks,
-    vma_enrollments, vma_pairing_codes,
+    DatabaseConfig, Store, StoreError, device_mappings, discovery, nbd_exports, ossea_configs, ossea_volumes,
+    replication_jobs, vm_disks, vma_enrollments, vma_pairing_codes,
 };
 use time::{Duration, OffsetDateTime};
 use tokio_util::sync::CancellationToken;
@@ -158,7 +158,7 @@ fn certify(
     AgentIdentity::install(agent, key, &issued.certificate_pem, &hub.ca().certificate_pem(), None).map(|_identity| ())
 }
 
-/// A VM with one disk whose volume is the target, attached and present.
+/// A VM with one disk whose volume is the target, attached and present, in a replication that is under way.
 async fn export(store: &Store, enrollment_id: &str, args: &GatewayArgs) -> Result<(), StoreError> {
     let size_bytes = args.size_bytes;
     let context_id = discovery::upsert(store, &machine(size_bytes), &Assignment::default()).await?.context_id;
@@ -200,10 +200,12 @@ async fn export(store: &Store, enrollment_id: &str, args: &GatewayArgs) -> Resul
         let link = VolumeLink { volume_uuid: VOLUME_UUID.to_owned(), ossea_volume_id: volume.id };
         vm_disks::set_volume(store, disk_id, &link).await?;
     }
+    let job_id = id::new_id();
+    replication_jobs::start(store, &job_id, &context_id, ReplicationType::Initial, None).await?;
     let export = NewExport {
         export_name: export_name(),
         vm_context_id: context_id,
-        job_id: None,
+        job_id: Some(job_id),
         vm_disk_id: disk_id,
         device_mapping_uuid: Some(VOLUME_UUID.to_owned()),
         kind: ExportKind::Volume,

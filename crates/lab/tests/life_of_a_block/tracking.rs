@@ -39,3 +39,26 @@ async fn when_vcenter_does_not_tell_the_changes_everything_is_compared() {
     assert_eq!(modes(&second), ["compare", "compare"]);
     assert_eq!(sum(&second, "bytes_sent"), changed, "only what differs is sent");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comparison_in_place_that_comes_to_nothing_leaves_no_base_for_an_increment() {
+    let stage = Stage::ready(Roles::Together).await;
+    stage.replicated().await;
+    stage.guest_writes(200, 1).await;
+    let fault = json!({ "effect": "fault", "fault": "FileFault", "message": "on request" });
+    let rule = json!({ "method": "QueryChangedDiskAreas", "what": fault, "count": stage.world.disks().len() });
+    stage.world.vcenter_admin("/lab/faults", &rule).await.unwrap();
+    stage.world.hold_reads_after(8).await.unwrap();
+    let job_id = stage.started_with(&["--in-place"]).await;
+    let seen = stage.until(&job_id, "bytes are sent", |progress| sum(progress, "bytes_sent") > 0).await;
+    assert_eq!(modes(&seen), ["compare", "compare"]);
+    let tracking_id = stage.jobs().await[0]["id"].as_str().unwrap().to_owned();
+    stage.command(&["job", "cancel", &tracking_id]).await;
+    stage.world.release_reads().await.unwrap();
+    stage.until_replication_is(&job_id, "cancelled").await;
+
+    // What was written may be more than change tracking will ever name.
+    let next = stage.replicated().await;
+    assert_eq!(modes(&next), ["full", "full"]);
+    stage.prove(&next).await;
+}

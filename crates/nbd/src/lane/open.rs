@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::Lane;
+use super::{Lane, most_waiting};
 use crate::channel::{Channel, Conversation};
 use crate::error::NbdError;
 use crate::limits::MIN_SPARE_BYTES;
@@ -30,8 +30,9 @@ impl Lane {
         let export = export.to_owned();
         let mut opening = tokio::task::spawn_blocking(move || {
             let mut conversation = Conversation::new(channel, INTAKE_BYTES);
-            let opened = negotiate(&mut conversation, machine, &export)?;
-            Ok(Self { conversation, opened, waiting: VecDeque::new(), next_cookie: 0, head: Vec::new() })
+            let (opened, round_trip) = negotiate(&mut conversation, machine, &export)?;
+            let most_waiting = most_waiting(round_trip);
+            Ok(Self { conversation, opened, waiting: VecDeque::new(), most_waiting, next_cookie: 0, head: Vec::new() })
         });
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, &mut opening).await {
             Ok(opened) => opened.unwrap_or(Err(NbdError::Closed)),
@@ -44,24 +45,30 @@ impl Lane {
     }
 }
 
+/// Opens the export; answers also with the shortest time between an option and its reply, which is the link's round trip or
+/// more.
 fn negotiate(
     conversation: &mut Conversation<Box<dyn Channel>>,
     mut machine: ClientHandshake,
     export: &str,
-) -> Result<Opened, NbdError> {
+) -> Result<(Opened, Duration), NbdError> {
     let failed = |source| NbdError::Handshake { source };
+    let (mut asked, mut shortest) = (None, Duration::MAX);
     let mut progress = machine.on_greeting(&array::<GREETING_BYTES>(conversation)?)?;
     loop {
         match progress {
             Progress::Wait => {}
-            Progress::Send(bytes) => conversation.send(&[&bytes]).map_err(failed)?,
+            Progress::Send(bytes) => {
+                conversation.send(&[&bytes]).map_err(failed)?;
+                asked = Some(Instant::now());
+            }
             Progress::SendExportName(bytes, answer_bytes) => {
                 conversation.send(&[&bytes]).map_err(failed)?;
                 let mut answer = vec![0; answer_bytes];
                 conversation.read_exact(&mut answer).map_err(failed)?;
-                return Ok(machine.on_export_name_answer(&answer)?);
+                return Ok((machine.on_export_name_answer(&answer)?, shortest));
             }
-            Progress::Opened(opened) => return Ok(opened),
+            Progress::Opened(opened) => return Ok((opened, shortest)),
             Progress::Listed(_) => return Err(ProtocolError::Unexpected { what: "listing" }.into()),
             Progress::Refused(code, message) => {
                 let _ = conversation.send(&[&encode_abort()]);
@@ -69,6 +76,8 @@ fn negotiate(
             }
         }
         let header = OptionReplyHeader::decode(&array::<OPTION_REPLY_HEADER_BYTES>(conversation)?)?;
+        // Only the first reply to an option tells; others may have waited here already.
+        shortest = asked.take().map_or(shortest, |asked: Instant| asked.elapsed().min(shortest));
         if header.length > MAX_OPTION_REPLY_BYTES {
             let (length, limit) = (header.length.into(), MAX_OPTION_REPLY_BYTES.into());
             return Err(ProtocolError::TooLong { what: "a reply to an option", length, limit }.into());

@@ -5,11 +5,12 @@
 //! cover everything, if not. Before anything begins, whatever an earlier run still has under way is cut off and awaited:
 //! two runs never write into one replica.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use api::ClientError;
-use api::oma::replications::ReplicationPlan;
-use api::vma::{ReaderSpec, RunDisk, RunDiskView, RunPhase, RunView, StartRun, VmRequest, VmaClient};
+use api::oma::replications::{PlannedDisk, ReplicationPlan};
+use api::vma::{ReaderSpec, RunDisk, RunDiskView, RunPhase, RunView, StartRun, SyncMode, VmRequest, VmaClient};
 use joblog::{StepContext, StepError, StepResult, output};
 use model::status::{ChangeSource, EnrollmentStatus, ReplicationStatus, ReplicationType};
 use model::{FailureKind, Lineage};
@@ -53,9 +54,9 @@ pub(super) async fn until_copied(state: &OmaState, context: &StepContext) -> Res
     store::vm_disks::begin_sync(state.store(), &params.vm_context_id, &params.job_id).await.map_err(failed)?;
     let vm = store::vm_replication_contexts::by_id(state.store(), &params.vm_context_id).await.map_err(failed)?;
     let mut run = started(state, context, &params, &vm).await?;
-    let mut told = Told::default();
+    let (mut told, mut distrusted) = (Told::default(), HashSet::new());
     loop {
-        distrust_reverted(state, context, &params, &run).await?;
+        distrust_bases(state, context, &run, &mut distrusted).await?;
         note(state, context, &params, &vm, &run).await?;
         match run.phase {
             RunPhase::Copied => return Ok(run),
@@ -103,24 +104,39 @@ fn has_ended(phase: RunPhase) -> bool {
     matches!(phase, RunPhase::Failed | RunPhase::Cancelled | RunPhase::Released)
 }
 
-/// A VM that was reverted to before the last commit lets its counter grow past that again, so the commit is no base any
-/// more, even if this run comes to nothing.
-async fn distrust_reverted(
+/// Forgets commits that are no base for an increment any more, even if this run comes to nothing; each once.
+async fn distrust_bases(
     state: &OmaState,
     context: &StepContext,
-    params: &Params,
     run: &RunView,
+    distrusted: &mut HashSet<String>,
 ) -> Result<(), StepError> {
+    let params: Params = context.params()?;
+    let disks: Vec<ProvisionedDisk> = context.output("provision")?;
+    let journaled = store::nbd_exports::journaled(state.store(), &params.job_id).await.map_err(failed)?;
     for planned in plan_of(context)?.disks {
-        let now = run.disks.iter().find(|disk| disk.disk_id == planned.disk_id);
-        let now = now.and_then(|disk| disk.change_id.as_ref());
-        let (Some(now), Some(committed)) = (now, &planned.previous_change_id) else { continue };
-        if committed.lineage(now) == Lineage::Reverted {
+        let Some(now) = run.disks.iter().find(|disk| disk.disk_id == planned.disk_id) else { continue };
+        let is_journaled =
+            disks.iter().any(|disk| disk.disk_id == planned.disk_id && journaled.contains(&disk.vm_disk_id));
+        let is_lost = is_reverted(&planned, now) || (!is_journaled && writes_beyond_tracking(now));
+        if is_lost && distrusted.insert(planned.disk_id.clone()) {
             let disk = &planned.disk_id;
             store::vm_disks::distrust(state.store(), &params.vm_context_id, disk).await.map_err(failed)?;
         }
     }
     Ok(())
+}
+
+/// Whether the VM was reverted to before the last commit: its counter grows past that again.
+fn is_reverted(planned: &PlannedDisk, now: &RunDiskView) -> bool {
+    let (Some(now), Some(committed)) = (&now.change_id, &planned.previous_change_id) else { return false };
+    committed.lineage(now) == Lineage::Reverted
+}
+
+/// Whether what is written into the volume may be more than change tracking names: an increment over it would leave that
+/// unread.
+fn writes_beyond_tracking(disk: &RunDiskView) -> bool {
+    matches!(disk.mode, Some(SyncMode::Full | SyncMode::Compare))
 }
 
 /// The agent of a run that goes on, until it is back or somebody cancels.

@@ -85,7 +85,8 @@ impl DiskRecord {
             && self.capacity_bytes == wanted.capacity_bytes
             && self.export_name == wanted.export_name
             && self.change_source == wanted.change_source
-            && self.previous_change_id == wanted.previous_change_id
+            // Only an increment builds upon it; the hub forgets it once what is written goes beyond change tracking.
+            && (self.mode != SyncMode::Incremental || self.previous_change_id == wanted.previous_change_id)
     }
 
     /// Whether a disk of the vm_snapshot is the one that was frozen.
@@ -241,6 +242,18 @@ mod tests {
     fn two_runs_never_have_one_generation() {
         assert_ne!(record().generation, record().generation);
         assert_eq!(record().generation.len(), GENERATION_DIGITS);
+    }
+
+    #[test]
+    fn what_does_not_build_upon_a_commit_goes_on_without_it() {
+        let mut request = request();
+        request.disks[0].previous_change_id = None;
+        assert!(!record().is_for(&request), "an increment has lost its base");
+        for mode in [SyncMode::Compare, SyncMode::Full] {
+            let mut known = record();
+            known.disks[0].mode = mode;
+            assert!(known.is_for(&request), "{mode:?}");
+        }
     }
 
     #[test]

@@ -1,0 +1,97 @@
+//! What one core of this machine does of the two things that no copy engine can do without: encrypting and digesting. The
+//! goals are ratios to peers that encrypt, too; what a processor does not give, nobody gets.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, Algorithm, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use block::digest::leaf_digest;
+use model::LEAF_SIZE_BYTES;
+use model::size::GIB_BYTES;
+use serde::{Deserialize, Serialize};
+
+use crate::results::rounded;
+
+/// Bytes of a full TLS record.
+const RECORD_BYTES: usize = 1 << 14;
+/// Bytes worked on: they stay in the processor's cache, as those of a copy do.
+const WORK_BYTES: usize = 256 * 1024;
+/// How long each is measured.
+const MEASURED_FOR: Duration = Duration::from_millis(300);
+
+/// Speeds of one core, in GiB/s.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Primitives {
+    /// AES-256-GCM, which ours agrees on, record by record.
+    pub aes_256_gcm_gib_per_s: f64,
+    /// AES-128-GCM, which the peers agree on, by the same library.
+    pub aes_128_gcm_gib_per_s: f64,
+    /// BLAKE3, leaf by leaf.
+    pub blake3_gib_per_s: f64,
+}
+
+impl Primitives {
+    /// Of this machine.
+    #[must_use]
+    pub fn measured() -> Self {
+        // Not zero: a leaf of zeroes is not digested.
+        let work = vec![0x5a; WORK_BYTES];
+        let leaf = usize::try_from(LEAF_SIZE_BYTES).unwrap_or(WORK_BYTES);
+        Self {
+            aes_256_gcm_gib_per_s: seal_speed(&AES_256_GCM, &work),
+            aes_128_gcm_gib_per_s: seal_speed(&AES_128_GCM, &work),
+            blake3_gib_per_s: speed(|| work.chunks(leaf).for_each(|leaf| drop(black_box(leaf_digest(leaf))))),
+        }
+    }
+
+    /// One line for people.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let Self { aes_256_gcm_gib_per_s: long, aes_128_gcm_gib_per_s: short, blake3_gib_per_s: digest } = self;
+        format!(
+            "One core does {long:.1} GiB/s of AES-256-GCM (AES-128-GCM: {short:.1}) and {digest:.1} GiB/s of BLAKE3: at both \
+             ends together, a GiB of data costs {:.2} CPU-s to encrypt and {:.2} CPU-s to digest.",
+            2.0 / long,
+            2.0 / digest
+        )
+    }
+}
+
+fn seal_speed(algorithm: &'static Algorithm, work: &[u8]) -> f64 {
+    let Ok(key) = UnboundKey::new(algorithm, &[7; 32][..algorithm.key_len()]) else { return 0.0 };
+    let (key, mut record, mut tag) = (LessSafeKey::new(key), vec![0; RECORD_BYTES], [0; 16]);
+    speed(|| {
+        for plaintext in work.chunks(RECORD_BYTES) {
+            // What is sealed goes nowhere, so a nonce may come again.
+            let nonce = Nonce::assume_unique_for_key([0; NONCE_LEN]);
+            let sealed = key.seal_out_of_place_scatter(nonce, Aad::from([0; 5]), plaintext, &mut record, &[], &mut tag);
+            let _ = black_box(sealed);
+        }
+    })
+}
+
+/// GiB/s of a function that works on [`WORK_BYTES`]: its fastest call, which nobody disturbed.
+fn speed(mut work: impl FnMut()) -> f64 {
+    let (begun, mut fastest) = (Instant::now(), f64::MAX);
+    while begun.elapsed() < MEASURED_FOR {
+        let call = Instant::now();
+        work();
+        fastest = fastest.min(call.elapsed().as_secs_f64());
+    }
+    #[allow(clippy::cast_precision_loss, reason = "both are small")]
+    let gib = WORK_BYTES as f64 / GIB_BYTES as f64;
+    rounded(gib / fastest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_are_measured_and_told() {
+        let measured = Primitives::measured();
+        assert!(measured.aes_256_gcm_gib_per_s > 0.0 && measured.blake3_gib_per_s > 0.0, "{measured:?}");
+        let two = Primitives { aes_256_gcm_gib_per_s: 4.0, aes_128_gcm_gib_per_s: 5.0, blake3_gib_per_s: 2.0 };
+        assert!(two.line().contains("0.50 CPU-s to encrypt and 1.00 CPU-s to digest"), "{}", two.line());
+    }
+}

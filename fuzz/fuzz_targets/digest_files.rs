@@ -1,0 +1,102 @@
+//! Digest files of agent and hub after anything may have happened to them: what an agent's crash left never names a leaf
+//! that no run named; a hub's file is refused or read without a panic.
+
+#![no_main]
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use model::extent::{normalise, total_bytes};
+use model::{Extent, LEAF_SIZE_BYTES};
+use mover::digest_file::{DigestFile, proven};
+use mover::progress::Moved;
+use proof::{DigestFolder, DiskName};
+
+const LEAVES: u64 = 1000;
+const CAPACITY_BYTES: u64 = LEAVES * LEAF_SIZE_BYTES;
+/// Size of the header of a hub's file, in bytes.
+const HEADER_BYTES: usize = 4096;
+
+/// A folder of this process.
+static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+    let folder = std::env::temp_dir().join(format!("fuzz-digest-files-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a folder for temporary files");
+    folder
+});
+
+fuzz_target!(|data: &[u8]| {
+    let Some((&kind, rest)) = data.split_first() else { return };
+    if kind & 1 == 0 { agents_file(rest) } else { hubs_file(rest) }
+});
+
+/// Appends what the bytes say, then damages the files as the rest says.
+fn agents_file(data: &[u8]) {
+    let path = FOLDER.join("disk.digests");
+    let Some((&appends, rest)) = data.split_first() else { return };
+    let (appends, damage) = rest.split_at(rest.len().min(usize::from(appends % 32) * 4));
+    let file = DigestFile::create(&path).expect("a new file");
+    let (mut named, mut free) = (Vec::new(), 0);
+    for &[gap, count, fill, checkpoint] in appends.as_chunks().0 {
+        let first_leaf = free + u64::from(gap % 32);
+        let digests: Vec<[u8; 32]> = (0..=count % 8).map(|leaf| [fill.wrapping_add(leaf / 2); 32]).collect();
+        free = first_leaf + digests.len() as u64;
+        if free > LEAVES {
+            break;
+        }
+        file.append(first_leaf, &digests, fill & 1 == 1).expect("room for digests");
+        let length = digests.len() as u64 * LEAF_SIZE_BYTES;
+        named.push(Extent::new(first_leaf * LEAF_SIZE_BYTES, length));
+        if checkpoint & 1 == 1 {
+            file.checkpoint(Moved::default()).expect("room for a checkpoint");
+        }
+    }
+    file.finish(Moved::default()).expect("room for the last checkpoint");
+    drop(file);
+    let whole = proven(&path, CAPACITY_BYTES).expect("files that can be read");
+    assert_eq!(whole.extents, normalise(named.clone()), "all that was finished is proven");
+    for &[which, high, low, change] in damage.as_chunks().0 {
+        let path = if which & 1 == 0 { path.clone() } else { path.with_extension("mirror") };
+        let mut bytes = fs::read(&path).expect("it is there");
+        let place = usize::from(u16::from_be_bytes([high, low]));
+        match which & 6 {
+            0 => bytes.truncate(place),
+            2 => bytes.extend_from_slice(&[change; 64]),
+            _ => bytes.iter_mut().skip(place).take(1).for_each(|byte| *byte ^= change),
+        }
+        fs::write(&path, &bytes).expect("room for it");
+    }
+    let left = proven(&path, CAPACITY_BYTES).expect("files that can be read");
+    let both = normalise(left.extents.iter().chain(&whole.extents).copied().collect());
+    assert_eq!(total_bytes(&both), total_bytes(&whole.extents), "a leaf is proven that nobody named");
+    let kept = left.extents.clone();
+    drop(left.keep(&kept).expect("room for what is kept"));
+    assert_eq!(proven(&path, CAPACITY_BYTES).expect("files that can be read").extents, kept);
+}
+
+/// A file of the hub: as it is, and with a header whose checksum is right.
+fn hubs_file(data: &[u8]) {
+    let folder = DigestFolder::open(&FOLDER).expect("a folder for temporary files");
+    let disk = DiskName { vm_disk_id: "d-1".to_owned(), disk_uuid: "6000C29".to_owned(), capacity_bytes: 3 * LEAF_SIZE_BYTES };
+    let (header, entries) = data.split_at(data.len().min(HEADER_BYTES - 44));
+    let mut mended = vec![0; HEADER_BYTES];
+    mended[..8].copy_from_slice(b"MKLEAVES");
+    mended[40..44].copy_from_slice(&u32::try_from(header.len()).unwrap_or(0).to_le_bytes());
+    mended[44..44 + header.len()].copy_from_slice(header);
+    let checksum = blake3::hash(&mended[40..]);
+    mended[8..40].copy_from_slice(checksum.as_bytes());
+    // The length its own capacity asks for, for the smallest disks.
+    mended.extend_from_slice(entries);
+    mended.resize(HEADER_BYTES + 3 * 32, 7);
+    for content in [data, &mended] {
+        fs::write(FOLDER.join("digests/d-1.leaves"), content).expect("room for it");
+        let Ok(Some(file)) = folder.committed(&disk) else { continue };
+        assert_eq!(file.leaves_total(), 3);
+        for leaf in 0..3 {
+            file.digest(leaf).expect("every leaf has a digest");
+        }
+        let named = file.named_from(0).expect("it can be read");
+        assert!(named.is_none_or(|named| named.digests.iter().all(|(leaf, _)| *leaf < 3)));
+    }
+}
