@@ -37,7 +37,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// How long work on disks that cannot be interrupted is waited for at the end.
 const LAST_WORK: Duration = Duration::from_secs(10);
 /// Rounds of an ordinary run: on a shared machine a median of five still moves.
-const ROUNDS: u32 = 9;
+const ROUNDS: u32 = 7;
 /// Rounds from which on a run may stand in the documents.
 const MIN_ROUNDS: u32 = 5;
 /// Size from which on it may, in GiB.

@@ -7,6 +7,8 @@ use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::limits::MIN_SPARE_BYTES;
 
 /// Bytes that were received and not taken yet.
@@ -79,6 +81,9 @@ pub trait Channel: Send {
     /// When the stream is broken.
     fn receive(&mut self, intake: &mut Intake) -> io::Result<usize>;
 
+    /// Whether the other side has sent more, or ended: [`receive`](Self::receive) does not wait for it to begin.
+    fn has_arrived(&self) -> bool;
+
     /// Tells the other side that nothing more will be sent.
     fn finish(&mut self);
 
@@ -96,6 +101,10 @@ impl<C: Channel + ?Sized> Channel for Box<C> {
 
     fn receive(&mut self, intake: &mut Intake) -> io::Result<usize> {
         (**self).receive(intake)
+    }
+
+    fn has_arrived(&self) -> bool {
+        (**self).has_arrived()
     }
 
     fn finish(&mut self) {
@@ -165,6 +174,14 @@ pub fn send_all(stream: &mut impl Write, parts: &[&[u8]]) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a read of a socket would not wait.
+#[must_use]
+pub fn is_readable(socket: impl AsFd) -> bool {
+    let mut looked = [PollFd::new(&socket, PollFlags::IN)];
+    // What cannot be looked at is read: that tells why.
+    poll(&mut looked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) != Ok(0)
+}
+
 /// One read of what is there, repeated only when a signal came between.
 ///
 /// # Errors
@@ -189,6 +206,10 @@ macro_rules! plain_channel {
                 let received = receive_some(self, intake.spare())?;
                 intake.advance(received);
                 Ok(received)
+            }
+
+            fn has_arrived(&self) -> bool {
+                is_readable(self)
             }
 
             fn finish(&mut self) {
@@ -247,15 +268,21 @@ impl<C: Channel> Conversation<C> {
     /// Waits until `length` bytes are there; `false` when the stream ended before the first.
     pub(crate) fn wait_for(&mut self, length: usize) -> io::Result<bool> {
         while self.intake.filled().len() < length {
-            self.intake.make_room(length);
-            let is_empty = self.intake.filled().is_empty();
-            match self.channel.receive(&mut self.intake)? {
-                0 if is_empty => return Ok(false),
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                _ => {}
+            if !self.wait_for_some(length)? {
+                return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Waits once, for some of the bytes that are missing to `length`; `false` when the stream ended before the first.
+    pub(crate) fn wait_for_some(&mut self, length: usize) -> io::Result<bool> {
+        self.intake.make_room(length);
+        match self.channel.receive(&mut self.intake)? {
+            0 if self.intake.filled().is_empty() => Ok(false),
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(true),
+        }
     }
 
     /// Takes bytes that are there.

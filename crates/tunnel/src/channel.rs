@@ -8,7 +8,7 @@ use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 
-use nbd::channel::{Channel, Hangup, Intake, receive_some, send_all};
+use nbd::channel::{Channel, Hangup, Intake, is_readable, receive_some, send_all};
 use nbd::limits::MIN_SPARE_BYTES;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls::client::ClientConnectionData;
@@ -318,6 +318,14 @@ impl Channel for TlsChannel {
 
     fn receive(&mut self, intake: &mut Intake) -> io::Result<usize> {
         self.receive_up_to(usize::MAX, intake)
+    }
+
+    fn has_arrived(&self) -> bool {
+        let received = &self.incoming[self.incoming_start..self.incoming_end];
+        // What is malformed is at hand: receiving tells.
+        let is_missing =
+            record_length(received).is_ok_and(|length| length.is_none_or(|length| length > received.len()));
+        self.is_over || !self.early.is_empty() || !is_missing || is_readable(&self.tcp)
     }
 
     fn finish(&mut self) {

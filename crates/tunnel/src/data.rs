@@ -84,6 +84,13 @@ impl Channel for DataChannel {
         }
     }
 
+    fn has_arrived(&self) -> bool {
+        match self {
+            Self::Plain(tls) => tls.has_arrived(),
+            Self::Framed(framed) => framed.has_arrived(),
+        }
+    }
+
     fn finish(&mut self) {
         match self {
             Self::Plain(tls) => tls.finish(),

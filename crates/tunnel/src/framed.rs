@@ -258,6 +258,10 @@ impl Channel for Framed {
         }
     }
 
+    fn has_arrived(&self) -> bool {
+        self.plain_start < self.plain.len() || !self.inbox.filled().is_empty() || self.tls.has_arrived()
+    }
+
     fn finish(&mut self) {
         self.tls.finish();
     }

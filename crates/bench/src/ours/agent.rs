@@ -183,9 +183,13 @@ impl Agent {
             progress: Arc::new(DiskProgress::default()),
         };
         copy.run(&CancellationToken::new()).await.map_err(BenchError::product("copying"))?;
+        let name = hub::export_name();
+        self.control.close(&name).await.map_err(BenchError::product("ending the run"))?;
         if order.proof {
             self.prove(mode, capacity_bytes).await?;
         }
+        // What a commit does with the ledger of a run.
+        self.control.forget(&name, hub::JOB_ID).await.map_err(BenchError::product("ending the run"))?;
         Ok(Answer::Done {})
     }
 
@@ -196,6 +200,7 @@ impl Agent {
         let digests = ReaderStream::with_capacity(file, DIGEST_CHUNK_BYTES)
             .map_err(move |source| api::TransportError::Unreachable { peer: peer.clone(), source: source.into() });
         let coverage = if mode == SyncMode::Full { Coverage::Full } else { Coverage::Named };
+        self.control.seal(&hub::export_name(), hub::JOB_ID).await.map_err(BenchError::product("sealing the run"))?;
         let query = VerifyQuery { capacity_bytes, coverage };
         let report = self.control.verify(&hub::export_name(), query, digests.boxed()).await;
         let report = report.map_err(BenchError::product("asking the gateway for a proof"))?;

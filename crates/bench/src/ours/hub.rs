@@ -34,6 +34,8 @@ use crate::error::BenchError;
 const VOLUME_UUID: &str = "5f2c0b5e-0b8e-4c2f-9d55-0000000000be";
 /// uuid of the only disk.
 const DISK_UUID: &str = "6000C29be-bench";
+/// The only replication.
+pub const JOB_ID: &str = "bench";
 /// Name of the only agent.
 const AGENT_NAME: &str = "bench-agent";
 
@@ -200,12 +202,11 @@ async fn export(store: &Store, enrollment_id: &str, args: &GatewayArgs) -> Resul
         let link = VolumeLink { volume_uuid: VOLUME_UUID.to_owned(), ossea_volume_id: volume.id };
         vm_disks::set_volume(store, disk_id, &link).await?;
     }
-    let job_id = id::new_id();
-    replication_jobs::start(store, &job_id, &context_id, ReplicationType::Initial, None).await?;
+    replication_jobs::start(store, JOB_ID, &context_id, ReplicationType::Initial, None).await?;
     let export = NewExport {
         export_name: export_name(),
         vm_context_id: context_id,
-        job_id: Some(job_id),
+        job_id: Some(JOB_ID.to_owned()),
         vm_disk_id: disk_id,
         device_mapping_uuid: Some(VOLUME_UUID.to_owned()),
         kind: ExportKind::Volume,

@@ -16,6 +16,8 @@ use crate::proto::wire::{Errno, chunk};
 
 /// Replies collected at most before they are sent, in bytes.
 const MAX_COLLECTED_BYTES: usize = 4096;
+/// Replies held back at most while more requests come: half of what the fewest requests under way of our own client are.
+const MAX_HELD: usize = 4;
 
 /// A piece of what was read, counted from the buffer's start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,16 +61,23 @@ pub(super) struct Replies {
     heads: Vec<u8>,
     /// After how many bytes of the heads which part of the buffer comes.
     bodies: Vec<(usize, Range<usize>)>,
+    /// How many replies there are.
+    held: usize,
 }
 
 impl Replies {
     pub(super) fn new(mode: ReplyMode) -> Self {
-        Self { mode, heads: Vec::new(), bodies: Vec::new() }
+        Self { mode, heads: Vec::new(), bodies: Vec::new(), held: 0 }
     }
 
     /// Whether they should be sent before the next request is carried out.
     pub(super) fn are_due(&self) -> bool {
         !self.bodies.is_empty() || self.heads.len() >= MAX_COLLECTED_BYTES
+    }
+
+    /// Whether they may be held back while more has arrived.
+    pub(super) fn may_wait(&self) -> bool {
+        self.held < MAX_HELD
     }
 
     /// Sends all of them; `buffer` holds what was read.
@@ -87,11 +96,13 @@ impl Replies {
         let sent = conversation.send(&parts);
         self.heads.clear();
         self.bodies.clear();
+        self.held = 0;
         sent
     }
 
     /// Adds the reply to a request.
     pub(super) fn push(&mut self, request: &Request, outcome: &Outcome) {
+        self.held += 1;
         match outcome {
             Outcome::Done => self.end(request),
             Outcome::Failed { errno, message } => self.failed(request, *errno, message),

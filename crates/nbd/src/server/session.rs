@@ -104,16 +104,21 @@ impl<C: Channel> Session<C> {
         }
     }
 
-    /// Waits for bytes; nobody waits for a reply meanwhile. `false` when there will be none.
+    /// Waits for bytes; nobody waits for a reply meanwhile: replies are held back only while there is more to do, and a
+    /// client that waits for them sends nothing. `false` when there will be none.
     fn wait_for(&mut self, length: usize) -> Result<bool, NbdError> {
-        if self.conversation.arrived().len() >= length {
-            return Ok(true);
+        while self.conversation.arrived().len() < length {
+            let is_stopping = self.shutdown.is_cancelled();
+            if is_stopping || !self.replies.may_wait() || !self.conversation.channel.has_arrived() {
+                self.send_replies()?;
+            }
+            let more = !is_stopping
+                && self.conversation.wait_for_some(length).map_err(|source| NbdError::Stream { source })?;
+            if !more {
+                return Ok(false);
+            }
         }
-        self.send_replies()?;
-        if self.shutdown.is_cancelled() {
-            return Ok(false);
-        }
-        self.conversation.wait_for(length).map_err(|source| NbdError::Stream { source })
+        Ok(true)
     }
 
     fn send_replies(&mut self) -> Result<(), NbdError> {
