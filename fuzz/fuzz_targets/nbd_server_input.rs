@@ -51,6 +51,10 @@ impl Channel for Sent {
         Ok(now)
     }
 
+    fn has_arrived(&self) -> bool {
+        true
+    }
+
     fn finish(&mut self) {}
 
     fn hangup(&self) -> std::io::Result<Hangup> {
