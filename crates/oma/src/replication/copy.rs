@@ -136,7 +136,7 @@ fn is_reverted(planned: &PlannedDisk, now: &RunDiskView) -> bool {
 /// Whether what is written into the volume may be more than change tracking names: an increment over it would leave that
 /// unread.
 fn writes_beyond_tracking(disk: &RunDiskView) -> bool {
-    matches!(disk.mode, Some(SyncMode::Full | SyncMode::Compare))
+    matches!(disk.sync_mode, Some(SyncMode::Full | SyncMode::Compare))
 }
 
 /// The agent of a run that goes on, until it is back or somebody cancels.
