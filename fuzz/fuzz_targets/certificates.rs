@@ -19,7 +19,6 @@ static KEY: LazyLock<CertificateKey> = LazyLock::new(|| {
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(certificate) = Certificate::from_file_text("fuzzed", data) {
-        assert_eq!(certificate.to_file_text().expect("it was read").as_bytes(), data);
         let _ = certificate.verify("fuzzed");
     }
     // Behind a signature that is right: where the change goes, how, and the document.

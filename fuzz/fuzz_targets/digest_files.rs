@@ -75,28 +75,39 @@ fn agents_file(data: &[u8]) {
     assert_eq!(proven(&path, CAPACITY_BYTES).expect("files that can be read").extents, kept);
 }
 
-/// A file of the hub: as it is, and with a header whose checksum is right.
+/// A file of the hub: as it is; with a header that says what the bytes say; and with entries that they are.
 fn hubs_file(data: &[u8]) {
     let folder = DigestFolder::open(&FOLDER).expect("a folder for temporary files");
-    let disk = DiskName { vm_disk_id: "d-1".to_owned(), disk_uuid: "6000C29".to_owned(), capacity_bytes: 3 * LEAF_SIZE_BYTES };
-    let (header, entries) = data.split_at(data.len().min(HEADER_BYTES - 44));
-    let mut mended = vec![0; HEADER_BYTES];
-    mended[..8].copy_from_slice(b"MKLEAVES");
-    mended[40..44].copy_from_slice(&u32::try_from(header.len()).unwrap_or(0).to_le_bytes());
-    mended[44..44 + header.len()].copy_from_slice(header);
-    let checksum = blake3::hash(&mended[40..]);
-    mended[8..40].copy_from_slice(checksum.as_bytes());
-    // The length its own capacity asks for, for the smallest disks.
-    mended.extend_from_slice(entries);
-    mended.resize(HEADER_BYTES + 3 * 32, 7);
-    for content in [data, &mended] {
+    let capacity_bytes = 3 * LEAF_SIZE_BYTES;
+    let disk = DiskName { vm_disk_id: "d-1".to_owned(), disk_uuid: "6000C29".to_owned(), capacity_bytes };
+    let right = format!(
+        r#"{{"version":1,"vm_disk_id":"d-1","disk_uuid":"6000C29","capacity_bytes":{capacity_bytes},"leaf_size_bytes":{LEAF_SIZE_BYTES},"coverage":"full","job_id":"j"}}"#
+    );
+    let arbitrary = with_header(&data[..data.len().min(HEADER_BYTES - 44)], &[7; 96]);
+    let known = with_header(right.as_bytes(), data);
+    for (content, is_right) in [(data, false), (&arbitrary, false), (&known, true)] {
         fs::write(FOLDER.join("digests/d-1.leaves"), content).expect("room for it");
-        let Ok(Some(file)) = folder.committed(&disk) else { continue };
+        let found = folder.committed(&disk);
+        assert!(!is_right || found.is_ok(), "{found:?}");
+        let Ok(Some(file)) = found else { continue };
         assert_eq!(file.leaves_total(), 3);
-        for leaf in 0..3 {
-            file.digest(leaf).expect("every leaf has a digest");
+        let digests: Vec<[u8; 32]> = (0..3).map(|leaf| file.digest(leaf).expect("every leaf has one")).collect();
+        for (leaf, digest) in file.named_from(0).expect("it can be read").map(|named| named.digests).unwrap_or_default()
+        {
+            assert_eq!(digests[usize::try_from(leaf).expect("one of three")], digest);
         }
-        let named = file.named_from(0).expect("it can be read");
-        assert!(named.is_none_or(|named| named.digests.iter().all(|(leaf, _)| *leaf < 3)));
     }
+}
+
+/// A file of a disk of three leaves whose header's checksum is right.
+fn with_header(text: &[u8], entries: &[u8]) -> Vec<u8> {
+    let mut file = vec![0; HEADER_BYTES];
+    file[..8].copy_from_slice(b"MKLEAVES");
+    file[40..44].copy_from_slice(&u32::try_from(text.len()).unwrap_or(0).to_le_bytes());
+    file[44..44 + text.len()].copy_from_slice(text);
+    let checksum = blake3::hash(&file[40..]);
+    file[8..40].copy_from_slice(checksum.as_bytes());
+    file.extend_from_slice(entries);
+    file.resize(HEADER_BYTES + 3 * 32, 0);
+    file
 }

@@ -81,7 +81,8 @@ pub trait Channel: Send {
     /// When the stream is broken.
     fn receive(&mut self, intake: &mut Intake) -> io::Result<usize>;
 
-    /// Whether the other side has sent more, or ended: [`receive`](Self::receive) does not wait for it to begin.
+    /// Whether the other side has sent more, or ended. What has arrived may be no more than the beginning of something that
+    /// [`receive`](Self::receive) waits for the rest of.
     fn has_arrived(&self) -> bool;
 
     /// Tells the other side that nothing more will be sent.
@@ -174,12 +175,11 @@ pub fn send_all(stream: &mut impl Write, parts: &[&[u8]]) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a read of a socket would not wait.
+/// Whether a read of a socket would not wait; in doubt it would.
 #[must_use]
 pub fn is_readable(socket: impl AsFd) -> bool {
     let mut looked = [PollFd::new(&socket, PollFlags::IN)];
-    // What cannot be looked at is read: that tells why.
-    poll(&mut looked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) != Ok(0)
+    poll(&mut looked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|found| found > 0)
 }
 
 /// One read of what is there, repeated only when a signal came between.

@@ -20,10 +20,10 @@ use crate::proto::transmission::Request;
 use crate::proto::wire::{Command, command_flag, export_flag};
 use replies::Waiting;
 
-/// Requests under way at a time on a link without length: enough that neither side ever waits for the other.
-const MIN_UNDER_WAY: usize = 8;
 /// Requests under way at a time: with requests of 256 KiB, more than any link between two sites holds.
 const MAX_UNDER_WAY: usize = 64;
+/// Bytes under way at a time on a link without length: enough that neither side ever waits for the other.
+const MIN_BYTES_UNDER_WAY: u64 = 2 << 20;
 /// Bytes a second that a link between two sites may carry: 10 Gbit/s. What is under way beyond that times the round trip
 /// only waits in buffers, where it leaves the processor's cache.
 const LINK_BYTES_PER_S: u64 = 1_250_000_000;
@@ -43,8 +43,10 @@ pub struct Lane {
     conversation: Conversation<Box<dyn Channel>>,
     opened: Opened,
     waiting: VecDeque<Waiting>,
-    /// Requests that may wait at a time.
-    most_waiting: usize,
+    /// Bytes of writes and reads among them.
+    bytes_under_way: u64,
+    /// The most of them at a time.
+    window_bytes: u64,
     next_cookie: u64,
     head: Vec<u8>,
 }
@@ -132,9 +134,9 @@ impl Lane {
         let (mut asked, mut done) = (0, 0);
         let pieces = buf.len().div_ceil(longest);
         while done < pieces {
-            if asked < pieces && self.waiting.len() < self.most_waiting {
-                let from = asked * longest;
-                let length = longest.min(buf.len() - from);
+            let from = asked * longest;
+            let length = longest.min(buf.len().saturating_sub(from));
+            if asked < pieces && self.has_room(length as u64) {
                 self.send(Command::Read, 0, Extent::new(offset + from as u64, length as u64), &[])?;
                 asked += 1;
             } else if self.receive_reply(Some((offset, &mut *buf)))? == Some(Command::Read) {
@@ -178,11 +180,19 @@ impl Lane {
 
     /// Sends a request as soon as there is room for one more.
     fn send(&mut self, command: Command, flags: u16, extent: Extent, payload: &[u8]) -> Result<(), NbdError> {
-        while self.waiting.len() >= self.most_waiting {
+        let waiting = Waiting::new(self.next_cookie, command, extent);
+        while !self.has_room(waiting.bytes()) {
             self.receive_reply(None)?;
         }
-        self.waiting.push_back(Waiting::new(self.next_cookie, command, extent));
+        self.bytes_under_way += waiting.bytes();
+        self.waiting.push_back(waiting);
         self.transmit(command, flags, extent, payload)
+    }
+
+    /// Whether a request that moves so many bytes may be sent before another is answered.
+    fn has_room(&self, bytes: u64) -> bool {
+        let fits = self.bytes_under_way + bytes <= self.window_bytes || self.waiting.is_empty();
+        fits && self.waiting.len() < MAX_UNDER_WAY
     }
 
     fn transmit(&mut self, command: Command, flags: u16, extent: Extent, payload: &[u8]) -> Result<(), NbdError> {
@@ -195,11 +205,10 @@ impl Lane {
     }
 }
 
-/// Requests under way that fill a link whose round trip is this long.
-fn most_waiting(round_trip: Duration) -> usize {
+/// Bytes under way that fill a link whose round trip is this long.
+fn window_bytes(round_trip: Duration) -> u64 {
     let microseconds = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
-    let on_the_way = microseconds.saturating_mul(LINK_BYTES_PER_S / 1_000_000) / WRITE_BYTES as u64;
-    usize::try_from(on_the_way).unwrap_or(MAX_UNDER_WAY).saturating_add(MIN_UNDER_WAY).min(MAX_UNDER_WAY)
+    microseconds.saturating_mul(LINK_BYTES_PER_S / 1_000_000).saturating_add(MIN_BYTES_UNDER_WAY)
 }
 
 #[cfg(test)]
@@ -208,8 +217,8 @@ mod tests {
 
     #[test]
     fn as_much_is_under_way_as_the_link_holds() {
-        let under_way = [0, 50, 1_000, 5_000, 10_000, 300_000].map(|us| most_waiting(Duration::from_micros(us)));
-        assert_eq!(under_way, [8, 8, 12, 31, 55, 64]);
-        assert_eq!(most_waiting(Duration::MAX), 64);
+        let windows = [0, 1_000, 10_000].map(|us| window_bytes(Duration::from_micros(us)));
+        assert_eq!(windows, [2 << 20, (2 << 20) + 1_250_000, (2 << 20) + 12_500_000]);
+        assert_eq!(window_bytes(Duration::MAX), u64::MAX);
     }
 }

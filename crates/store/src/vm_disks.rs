@@ -223,7 +223,8 @@ pub async fn set_sync_status(store: &Store, vm_disk_id: &str, to: DiskSyncStatus
 }
 
 /// Marks every disk of a VM as being written by `job_id`: from now on the replicas are incomplete until committed.
-/// Their change ids stay: an increment from them covers whatever is written half.
+/// Their change ids stay: an increment from them covers whatever an increment has written half; for anything else see
+/// [`distrust`].
 ///
 /// # Errors
 /// There is no such job; the database fails.
@@ -254,6 +255,7 @@ pub async fn distrust(store: &Store, context_id: &str, disk_id: &str) -> Result<
         .col_expr(Column::UpdatedAt, Expr::value(Timestamp::now()))
         .filter(Column::VmContextId.eq(context_id))
         .filter(Column::DiskId.eq(disk_id))
+        .filter(Column::DiskChangeId.is_not_null())
         .exec(store.connection())
         .await
         .map(|_| ())

@@ -48,9 +48,9 @@ async fn a_comparison_in_place_that_comes_to_nothing_leaves_no_base_for_an_incre
     let fault = json!({ "effect": "fault", "fault": "FileFault", "message": "on request" });
     let rule = json!({ "method": "QueryChangedDiskAreas", "what": fault, "count": stage.world.disks().len() });
     stage.world.vcenter_admin("/lab/faults", &rule).await.unwrap();
-    stage.world.hold_reads_after(8).await.unwrap();
+    stage.world.hold_reads_after(20).await.unwrap();
     let job_id = stage.started_with(&["--in-place"]).await;
-    let seen = stage.until(&job_id, "bytes are sent", |progress| sum(progress, "bytes_sent") > 0).await;
+    let seen = stage.until(&job_id, "it compares", |progress| sum(progress, "bytes_done") > 0).await;
     assert_eq!(modes(&seen), ["compare", "compare"]);
     let tracking_id = stage.jobs().await[0]["id"].as_str().unwrap().to_owned();
     stage.command(&["job", "cancel", &tracking_id]).await;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::{Lane, most_waiting};
+use super::{Lane, window_bytes};
 use crate::channel::{Channel, Conversation};
 use crate::error::NbdError;
 use crate::limits::MIN_SPARE_BYTES;
@@ -31,8 +31,15 @@ impl Lane {
         let mut opening = tokio::task::spawn_blocking(move || {
             let mut conversation = Conversation::new(channel, INTAKE_BYTES);
             let (opened, round_trip) = negotiate(&mut conversation, machine, &export)?;
-            let most_waiting = most_waiting(round_trip);
-            Ok(Self { conversation, opened, waiting: VecDeque::new(), most_waiting, next_cookie: 0, head: Vec::new() })
+            Ok(Self {
+                conversation,
+                opened,
+                waiting: VecDeque::new(),
+                bytes_under_way: 0,
+                window_bytes: window_bytes(round_trip),
+                next_cookie: 0,
+                head: Vec::new(),
+            })
         });
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, &mut opening).await {
             Ok(opened) => opened.unwrap_or(Err(NbdError::Closed)),
@@ -59,8 +66,8 @@ fn negotiate(
         match progress {
             Progress::Wait => {}
             Progress::Send(bytes) => {
-                conversation.send(&[&bytes]).map_err(failed)?;
                 asked = Some(Instant::now());
+                conversation.send(&[&bytes]).map_err(failed)?;
             }
             Progress::SendExportName(bytes, answer_bytes) => {
                 conversation.send(&[&bytes]).map_err(failed)?;

@@ -27,6 +27,11 @@ impl Waiting {
         Self { cookie, command, extent, received_bytes: 0, failure: None }
     }
 
+    /// Bytes that it moves in either direction.
+    pub(super) fn bytes(&self) -> u64 {
+        if matches!(self.command, Command::Write | Command::Read) { self.extent.length } else { 0 }
+    }
+
     /// How it ended, once its reply is complete.
     fn finish(self) -> Result<Command, NbdError> {
         let Self { command, extent: Extent { offset, length }, .. } = self;
@@ -72,6 +77,7 @@ impl Lane {
             return Ok(None);
         }
         let Some(waiting) = self.waiting.remove(place) else { return Ok(None) };
+        self.bytes_under_way = self.bytes_under_way.saturating_sub(waiting.bytes());
         waiting.finish().map(Some)
     }
 

@@ -16,7 +16,7 @@ use crate::proto::wire::{Errno, chunk};
 
 /// Replies collected at most before they are sent, in bytes.
 const MAX_COLLECTED_BYTES: usize = 4096;
-/// Replies held back at most while more requests come: half of what the fewest requests under way of our own client are.
+/// Replies held back at most while more requests come: half of what our own client has under way on a short link.
 const MAX_HELD: usize = 4;
 
 /// A piece of what was read, counted from the buffer's start.

@@ -2,10 +2,9 @@
 //!
 //! A run belongs to one vm_snapshot. When the agent no longer knows the run (it was killed), it is asked again for the same:
 //! the agent goes on in the vm_snapshot if it is still there, and starts anew from the last committed change ids, which
-//! cover everything, if not. Before anything begins, whatever an earlier run still has under way is cut off and awaited:
+//! cover everything, if not. Where they do not (a comparison that was written in place), they are forgotten. Before anything begins, whatever an earlier run still has under way is cut off and awaited:
 //! two runs never write into one replica.
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use api::ClientError;
@@ -54,9 +53,9 @@ pub(super) async fn until_copied(state: &OmaState, context: &StepContext) -> Res
     store::vm_disks::begin_sync(state.store(), &params.vm_context_id, &params.job_id).await.map_err(failed)?;
     let vm = store::vm_replication_contexts::by_id(state.store(), &params.vm_context_id).await.map_err(failed)?;
     let mut run = started(state, context, &params, &vm).await?;
-    let (mut told, mut distrusted) = (Told::default(), HashSet::new());
+    let mut told = Told::default();
     loop {
-        distrust_bases(state, context, &run, &mut distrusted).await?;
+        distrust_bases(state, context, &run).await?;
         note(state, context, &params, &vm, &run).await?;
         match run.phase {
             RunPhase::Copied => return Ok(run),
@@ -89,8 +88,10 @@ async fn started(
     let agent = copying_agent(state, context, vm).await?;
     match agent.run(&params.job_id).await {
         Ok(run) if !has_ended(run.phase) => return Ok(run),
+        // It may have written while nobody looked.
+        Ok(ended) => distrust_bases(state, context, &ended).await?,
         Err(error) if error.kind() != FailureKind::NotFound => return Err(failed(error)),
-        Ok(_) | Err(_) => {}
+        Err(_forgotten) => {}
     }
     let request = start_request(state, context, params, vm).await?;
     for disk in &request.disks {
@@ -104,13 +105,8 @@ fn has_ended(phase: RunPhase) -> bool {
     matches!(phase, RunPhase::Failed | RunPhase::Cancelled | RunPhase::Released)
 }
 
-/// Forgets commits that are no base for an increment any more, even if this run comes to nothing; each once.
-async fn distrust_bases(
-    state: &OmaState,
-    context: &StepContext,
-    run: &RunView,
-    distrusted: &mut HashSet<String>,
-) -> Result<(), StepError> {
+/// Forgets commits that are no base for an increment any more, even if this run comes to nothing.
+async fn distrust_bases(state: &OmaState, context: &StepContext, run: &RunView) -> Result<(), StepError> {
     let params: Params = context.params()?;
     let disks: Vec<ProvisionedDisk> = context.output("provision")?;
     let journaled = store::nbd_exports::journaled(state.store(), &params.job_id).await.map_err(failed)?;
@@ -118,8 +114,7 @@ async fn distrust_bases(
         let Some(now) = run.disks.iter().find(|disk| disk.disk_id == planned.disk_id) else { continue };
         let is_journaled =
             disks.iter().any(|disk| disk.disk_id == planned.disk_id && journaled.contains(&disk.vm_disk_id));
-        let is_lost = is_reverted(&planned, now) || (!is_journaled && writes_beyond_tracking(now));
-        if is_lost && distrusted.insert(planned.disk_id.clone()) {
+        if is_reverted(&planned, now) || (!is_journaled && writes_beyond_tracking(now)) {
             let disk = &planned.disk_id;
             store::vm_disks::distrust(state.store(), &params.vm_context_id, disk).await.map_err(failed)?;
         }
@@ -312,7 +307,13 @@ pub(super) async fn undo(state: &OmaState, context: &StepContext) -> Result<(), 
         }
         agent => agent?,
     };
-    let outcome = agent.cancel_run(&params.job_id).await.map(|_| ());
+    let outcome = match agent.cancel_run(&params.job_id).await {
+        Ok(run) => {
+            distrust_bases(state, context, &run).await?;
+            Ok(())
+        }
+        Err(error) => Err(error),
+    };
     forgotten_or(state, &vm, &agent, outcome).await
 }
 
