@@ -175,3 +175,23 @@ impl Replies {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::wire::Command;
+
+    #[test]
+    fn so_many_replies_are_held_back_and_no_more() {
+        let request = Request { flags: 0, command: Command::Write, cookie: 7, offset: 0, length: 512 };
+        let mut replies = Replies::new(ReplyMode::Simple);
+        for _ in 0..MAX_HELD {
+            assert!(replies.may_wait());
+            replies.push(&request, &Outcome::Done);
+        }
+        assert!(!replies.may_wait());
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        replies.send(&mut Conversation::new(ours, 0), &[]).unwrap();
+        assert!(replies.may_wait(), "nothing is left once they are sent");
+    }
+}

@@ -2,8 +2,8 @@
 //!
 //! A run belongs to one vm_snapshot. When the agent no longer knows the run (it was killed), it is asked again for the same:
 //! the agent goes on in the vm_snapshot if it is still there, and starts anew from the last committed change ids, which
-//! cover everything, if not. Where they do not (a comparison that was written in place), they are forgotten. Before anything begins, whatever an earlier run still has under way is cut off and awaited:
-//! two runs never write into one replica.
+//! cover everything, if not. Where they do not (a comparison that was written in place), they are forgotten. Before anything
+//! begins, whatever an earlier run still has under way is cut off and awaited: two runs never write into one replica.
 
 use std::time::{Duration, Instant};
 
