@@ -2,6 +2,7 @@
 //!
 //! Everything is synchronous and positioned; threads share a device. No network, no protocol, no runtime.
 
+pub mod buffer;
 pub mod device;
 pub mod digest;
 pub mod error;
@@ -11,6 +12,7 @@ pub mod memory;
 pub mod region;
 pub mod zero;
 
+pub use buffer::PageBuffer;
 pub use device::BlockDevice;
 pub use error::BlockError;
 pub use fault::{Fault, FaultDevice, FaultPlan};

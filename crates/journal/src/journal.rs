@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use block::BlockError;
+use block::{BlockError, PageBuffer};
 use model::Extent;
 use parking_lot::RwLock;
 
@@ -186,9 +186,9 @@ impl Journal {
     }
 
     /// Fills `buf` with the bytes of a piece, whose whole payload is read and checked.
-    pub(crate) fn read_checked<'a>(&self, piece: &Piece, buf: &'a mut Vec<u8>) -> Result<&'a [u8], BlockError> {
+    pub(crate) fn read_checked<'a>(&self, piece: &Piece, buf: &'a mut PageBuffer) -> Result<&'a [u8], BlockError> {
         let Content::Data { payload, skip } = piece.content else { return Ok(&[]) };
-        buf.resize(usize::try_from(payload.length).unwrap_or(0), 0);
+        buf.set_length(usize::try_from(payload.length).unwrap_or(0));
         let read = self.data.read_at(buf, payload.at);
         read.map_err(|source| JournalError::file("read", &self.path)(source).of_read(piece.extent))?;
         self.check(piece, &payload, buf)?;

@@ -1,7 +1,7 @@
 //! Writes a journal into its volume. Every payload is checked before it is written; nothing is deleted here, so a merge
 //! that broke off is simply made again.
 
-use block::{BlockDevice, BlockError};
+use block::{BlockDevice, BlockError, PageBuffer};
 use model::Extent;
 
 use crate::journal::Journal;
@@ -24,7 +24,7 @@ pub struct Merged {
 /// # Errors
 /// A payload is damaged or cannot be read; the base cannot be written. Then the base holds some of it.
 pub fn merge(journal: &Journal, base: &dyn BlockDevice) -> Result<Merged, BlockError> {
-    let (mut merged, mut buffer) = (Merged::default(), Vec::new());
+    let (mut merged, mut buffer) = (Merged::default(), PageBuffer::new());
     let mut rest = Extent::new(0, u64::MAX);
     loop {
         let pieces = journal.pieces_in(rest, PIECES_AT_ONCE);
@@ -46,7 +46,7 @@ fn write_piece(
     journal: &Journal,
     base: &dyn BlockDevice,
     piece: &Piece,
-    buffer: &mut Vec<u8>,
+    buffer: &mut PageBuffer,
 ) -> Result<(), BlockError> {
     match piece.content {
         Content::Data { .. } => base.write_at(journal.read_checked(piece, buffer)?, piece.extent.offset),

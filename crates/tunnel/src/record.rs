@@ -3,16 +3,15 @@
 //! The handshake and the keys are rustls's. Records are sealed here because a disk's bytes then go from where they were
 //! read straight into the record, and from the record straight to where they are written from.
 
-use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use rustls::ConnectionTrafficSecrets;
 use zeroize::Zeroize;
+
+use crate::cipher::{Cipher, Engine, NONCE_BYTES, TAG_BYTES};
 
 /// Bytes of a record's header.
 pub(crate) const HEADER_BYTES: usize = 5;
 /// Most plaintext in one record, in bytes.
 pub(crate) const MAX_PLAINTEXT_BYTES: usize = 1 << 14;
-/// Bytes of the authentication tag.
-const TAG_BYTES: usize = 16;
 /// Bytes of a record around its plaintext: header, inner content type, tag.
 pub(crate) const OVERHEAD_BYTES: usize = HEADER_BYTES + 1 + TAG_BYTES;
 /// Longest record a peer may send, in bytes: padding and tag take at most 256.
@@ -60,22 +59,21 @@ pub(crate) enum RecordError {
 
 /// A key and its place in the sequence of nonces.
 pub(crate) struct RecordKey {
-    key: LessSafeKey,
-    iv: [u8; NONCE_LEN],
+    cipher: Cipher,
+    iv: [u8; NONCE_BYTES],
     sequence: u64,
 }
 
 impl RecordKey {
     /// The key of one direction, whose next record has the number `sequence`.
     pub(crate) fn new(sequence: u64, secrets: &ConnectionTrafficSecrets) -> Result<Self, RecordError> {
-        let (algorithm, key, iv) = match secrets {
-            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&AES_256_GCM, key, iv),
-            ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&AES_128_GCM, key, iv),
-            _ => return Err(RecordError::OtherCipher),
+        let (ConnectionTrafficSecrets::Aes256Gcm { key, iv } | ConnectionTrafficSecrets::Aes128Gcm { key, iv }) = secrets
+        else {
+            return Err(RecordError::OtherCipher);
         };
-        let key = UnboundKey::new(algorithm, key.as_ref()).map_err(|_| RecordError::OtherCipher)?;
+        let cipher = Cipher::new(Engine::fastest(), key.as_ref()).map_err(|_| RecordError::OtherCipher)?;
         let iv = iv.as_ref().try_into().map_err(|_| RecordError::OtherCipher)?;
-        Ok(Self { key: LessSafeKey::new(key), iv, sequence })
+        Ok(Self { cipher, iv, sequence })
     }
 
     /// How many records were protected with this key.
@@ -84,13 +82,13 @@ impl RecordKey {
     }
 
     /// The nonce of the next record (RFC 8446 section 5.3); it is used once.
-    fn next_nonce(&mut self) -> Result<Nonce, RecordError> {
+    fn next_nonce(&mut self) -> Result<[u8; NONCE_BYTES], RecordError> {
         let mut nonce = self.iv;
-        for (byte, number) in nonce[NONCE_LEN - 8..].iter_mut().zip(self.sequence.to_be_bytes()) {
+        for (byte, number) in nonce[NONCE_BYTES - 8..].iter_mut().zip(self.sequence.to_be_bytes()) {
             *byte ^= number;
         }
         self.sequence = self.sequence.checked_add(1).ok_or(RecordError::KeyUsedUp)?;
-        Ok(Nonce::assume_unique_for_key(nonce))
+        Ok(nonce)
     }
 
     /// Seals up to [`MAX_PLAINTEXT_BYTES`] into `out`, which has exactly [`OVERHEAD_BYTES`] more.
@@ -102,17 +100,8 @@ impl RecordKey {
         let header = [ContentType::Data.code(), LEGACY_VERSION[0], LEGACY_VERSION[1], length[0], length[1]];
         let (head, body) = out.split_at_mut(HEADER_BYTES);
         head.copy_from_slice(&header);
-        let (ciphertext, kind_and_tag) = body.split_at_mut(plaintext.len());
         let nonce = self.next_nonce()?;
-        let sealed = self.key.seal_out_of_place_scatter(
-            nonce,
-            Aad::from(header),
-            plaintext,
-            ciphertext,
-            &[kind.code()],
-            kind_and_tag,
-        );
-        sealed.map_err(|_| RecordError::KeyUsedUp)
+        self.cipher.seal(nonce, &header, plaintext, kind.code(), body).map_err(|_| RecordError::KeyUsedUp)
     }
 
     /// Opens a whole record into `out`, which has room for its plaintext and one byte more; tells what it carries and
@@ -124,8 +113,7 @@ impl RecordKey {
         let (ciphertext, tag) = body.split_at(inner_length);
         let inner = out.get_mut(..inner_length).ok_or(RecordError::Malformed)?;
         let nonce = self.next_nonce()?;
-        let opened = self.key.open_separate_gather(nonce, Aad::from(header), ciphertext, tag, inner);
-        if opened.is_err() {
+        if self.cipher.open(nonce, header, ciphertext, tag, inner).is_err() {
             // What was decrypted before the tag was found wrong must not be used by anybody.
             inner.zeroize();
             return Err(RecordError::Forged);
@@ -157,8 +145,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn key(sequence: u64) -> RecordKey {
-        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &[7; 32]).unwrap());
-        RecordKey { key, iv: [9; NONCE_LEN], sequence }
+        let cipher = Cipher::new(Engine::fastest(), &[7; 32]).unwrap();
+        RecordKey { cipher, iv: [9; NONCE_BYTES], sequence }
     }
 
     fn sealed(kind: ContentType, plaintext: &[u8], sequence: u64) -> Vec<u8> {
@@ -228,8 +216,8 @@ mod tests {
             let mut sealing = key(5);
             let nonce = sealing.next_nonce().unwrap();
             padded[..HEADER_BYTES].copy_from_slice(&header);
-            let (ciphertext, tag) = padded[HEADER_BYTES..].split_at_mut(8);
-            sealing.key.seal_out_of_place_scatter(nonce, Aad::from(header), &content, ciphertext, &[], tag).unwrap();
+            let (content, last) = (&content[..7], content[7]);
+            sealing.cipher.seal(nonce, &header, content, last, &mut padded[HEADER_BYTES..]).unwrap();
             assert_eq!(key(5).open(&padded, &mut [0; 8]), expected);
         }
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
 use block::digest::{LeafDigest, leaf_digest};
-use block::{BlockDevice, BlockError};
+use block::{BlockDevice, BlockError, PageBuffer};
 use model::{Extent, LEAF_SIZE_BYTES};
 use parking_lot::Mutex;
 
@@ -84,11 +84,11 @@ fn compare_some<'a>(
     capacity_bytes: u64,
     next: impl Fn() -> Option<&'a Stretch>,
 ) -> Result<Seen, BlockError> {
-    let (mut seen, mut buffer) = (Seen::default(), Vec::new());
+    let (mut seen, mut buffer) = (Seen::default(), PageBuffer::new());
     while let Some(Stretch { first_leaf, is_scrubbed, expected }) = next() {
         let extent = Extent::new(first_leaf * LEAF_SIZE_BYTES, expected.len() as u64 * LEAF_SIZE_BYTES);
         let Some(extent) = extent.clamp_to(capacity_bytes) else { continue };
-        buffer.resize(usize::try_from(extent.length).unwrap_or(usize::MAX), 0);
+        buffer.set_length(usize::try_from(extent.length).unwrap_or(usize::MAX));
         device.read_from_medium(&mut buffer, extent.offset)?;
         seen.bytes_read += extent.length;
         for ((leaf, bytes), &expected) in (*first_leaf..).zip(buffer.chunks(LEAF_SIZE_BYTES as usize)).zip(expected) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::vma::SyncMode;
-use block::BlockDevice;
+use block::{BlockDevice, PageBuffer};
 use model::Extent;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -22,6 +22,13 @@ const MAX_ZERO_BYTES: u64 = 1 << 30;
 
 /// A chunk that was fetched, or why it was not.
 type Fetched = Result<(Chunk, Vec<u8>), MoverError>;
+
+/// Where a thread has the bytes of its chunk.
+#[derive(Default)]
+pub(super) struct Room {
+    read: PageBuffer,
+    fetched: Vec<u8>,
+}
 
 /// Hands out what is to be done, each piece once.
 pub(super) struct Feed {
@@ -70,22 +77,23 @@ impl Feed {
         self.zeroes.lock().next(&plan.zeroes)
     }
 
-    /// The next chunk, its bytes in `buffer` (whose own are given up); `None` when there is no more. If it has to be waited
-    /// for, `before_waiting` is called first.
-    pub(super) fn next_chunk(
+    /// The next chunk and its bytes, which are in `room`; `None` when there is no more. If it has to be waited for,
+    /// `before_waiting` is called first.
+    pub(super) fn next_chunk<'r>(
         &self,
         plan: &Plan,
         progress: &DiskProgress,
-        buffer: &mut Vec<u8>,
+        room: &'r mut Room,
         before_waiting: impl FnOnce() -> Result<(), MoverError>,
-    ) -> Result<Option<Chunk>, MoverError> {
+    ) -> Result<Option<(Chunk, &'r [u8])>, MoverError> {
         match &self.chunks {
             Chunks::Local { device, walk } => {
                 let Some(chunk) = walk.lock().next(plan) else { return Ok(None) };
-                buffer.resize(length_of(chunk.extent), 0);
-                device.read_at(buffer, chunk.extent.offset).map_err(|source| MoverError::ReadSource { source })?;
+                room.read.set_length(length_of(chunk.extent));
+                let read = device.read_at(&mut room.read, chunk.extent.offset);
+                read.map_err(|source| MoverError::ReadSource { source })?;
                 progress.add_read(chunk.extent.length);
-                Ok(Some(chunk))
+                Ok(Some((chunk, &room.read)))
             }
             Chunks::Remote { ready, spent } => {
                 let at_hand = ready.try_lock().and_then(|mut ready| ready.try_recv().ok());
@@ -98,8 +106,8 @@ impl Feed {
                 };
                 let Some(fetched) = fetched else { return Ok(None) };
                 let (chunk, bytes) = fetched?;
-                spent.lock().push(std::mem::replace(buffer, bytes));
-                Ok(Some(chunk))
+                spent.lock().push(std::mem::replace(&mut room.fetched, bytes));
+                Ok(Some((chunk, &room.fetched)))
             }
         }
     }

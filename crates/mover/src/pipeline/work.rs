@@ -10,7 +10,7 @@ use model::{Extent, LEAF_SIZE_BYTES};
 use nbd::Lane;
 
 use super::DiskCopy;
-use super::feed::{Feed, length_of};
+use super::feed::{Feed, Room, length_of};
 use crate::digest_file::DigestFile;
 use crate::error::MoverError;
 use crate::plan::Chunk;
@@ -27,7 +27,7 @@ pub(super) fn work(copy: &DiskCopy, feed: &Feed, lane: &mut Lane, stop: &AtomicB
         lane.write_zeroes(extent).map_err(refused(extent.offset))?;
     }
     let mut spent = Spent { deliver: clock.lap(), ..Spent::default() };
-    let (mut source, mut replica, mut zeroes) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut room, mut replica, mut zeroes) = (Room::default(), Vec::new(), Vec::new());
     while !stop.load(Ordering::Relaxed) {
         // A source that hangs must not hide what the hub has to say.
         let mut heard = Duration::ZERO;
@@ -37,13 +37,13 @@ pub(super) fn work(copy: &DiskCopy, feed: &Feed, lane: &mut Lane, stop: &AtomicB
             heard = clock.lap();
             settled
         };
-        let Some(next) = feed.next_chunk(&copy.plan, &copy.progress, &mut source, hear)? else { break };
+        let Some((next, source)) = feed.next_chunk(&copy.plan, &copy.progress, &mut room, hear)? else { break };
         let chunk = next.extent;
         spent.source_read = clock.lap().saturating_sub(heard);
         zeroes.clear();
         zeroes.extend(source.chunks(LEAF).map(is_zero));
         if let Some(digests) = &copy.digests {
-            note(digests, next, &source, &zeroes)?;
+            note(digests, next, source, &zeroes)?;
         }
         spent.hash = clock.lap();
         if next.is_scrubbed {
@@ -61,7 +61,7 @@ pub(super) fn work(copy: &DiskCopy, feed: &Feed, lane: &mut Lane, stop: &AtomicB
         } else {
             None
         };
-        let (sent, zero) = send(lane, chunk, &source, &zeroes, compared)?;
+        let (sent, zero) = send(lane, chunk, source, &zeroes, compared)?;
         spent.deliver += clock.lap() + heard;
         copy.progress.add_spent(std::mem::take(&mut spent));
         copy.progress.add_done(chunk.length, sent, zero);

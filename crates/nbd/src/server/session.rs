@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use block::region::push_merged;
 use block::zero::is_zero;
-use block::{BlockDevice, BlockError, Region};
+use block::{BlockDevice, BlockError, PageBuffer, Region};
 use model::Extent;
 use tokio_util::sync::CancellationToken;
 
@@ -49,7 +49,7 @@ pub(super) fn run<C: Channel>(
         observer: Arc::clone(&options.observer),
         shutdown: options.shutdown.clone(),
         replies: Replies::new(agreed.mode),
-        buffer: Vec::new(),
+        buffer: PageBuffer::new(),
         announced: 0,
         device_time: Duration::ZERO,
     };
@@ -71,7 +71,7 @@ struct Session<C> {
     shutdown: CancellationToken,
     replies: Replies,
     /// What reads bring.
-    buffer: Vec<u8>,
+    buffer: PageBuffer,
     /// Following reads the device was told of already.
     announced: usize,
     /// What the device took for the present request.
@@ -123,7 +123,6 @@ impl<C: Channel> Session<C> {
 
     fn send_replies(&mut self) -> Result<(), NbdError> {
         let sent = self.replies.send(&mut self.conversation, &self.buffer);
-        self.buffer.truncate(KEPT_BUFFER_BYTES);
         self.buffer.shrink_to(KEPT_BUFFER_BYTES);
         sent.map_err(|source| NbdError::Stream { source })
     }
@@ -228,7 +227,7 @@ impl<C: Channel> Session<C> {
             None => self.announce_reads(),
         }
         let length = usize::try_from(request.length).unwrap_or(0);
-        self.buffer.resize(length, 0);
+        self.buffer.set_length(length);
         self.device.read_at(&mut self.buffer, request.offset)?;
         let whole = self.mode == ReplyMode::Simple || request.has(command_flag::DF);
         Ok(Outcome::Data(if whole { vec![Piece::Data(0..length)] } else { pieces_of(&self.buffer) }))
