@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use model::Extent;
+use parking_lot::Mutex;
 use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 use rustix::io::Errno;
 
@@ -27,6 +28,9 @@ pub struct FileDevice {
     read_only: bool,
     is_block_device: bool,
     is_read_once: bool,
+    /// Held while a regular file is written: its inode has a lock of its own, and whoever waits for that one keeps a
+    /// processor busy meanwhile. A block device has none.
+    writing: Mutex<()>,
     can_punch: AtomicBool,
     can_zero_range: AtomicBool,
     can_seek_data: AtomicBool,
@@ -72,6 +76,7 @@ impl FileDevice {
             read_only,
             is_block_device: kind.is_block_device(),
             is_read_once: false,
+            writing: Mutex::new(()),
             can_punch: AtomicBool::new(true),
             can_zero_range: AtomicBool::new(true),
             can_seek_data: AtomicBool::new(true),
@@ -181,6 +186,7 @@ impl BlockDevice for FileDevice {
     fn write_at(&self, data: &[u8], offset: u64) -> Result<(), BlockError> {
         let length = data.len() as u64;
         self.check_change(Extent::new(offset, length))?;
+        let _turn = (!self.is_block_device).then(|| self.writing.lock());
         self.file.write_all_at(data, offset).map_err(|source| BlockError::of_write(offset, length, source))
     }
 
