@@ -67,7 +67,8 @@ pub(crate) struct RecordKey {
 impl RecordKey {
     /// The key of one direction, whose next record has the number `sequence`.
     pub(crate) fn new(sequence: u64, secrets: &ConnectionTrafficSecrets) -> Result<Self, RecordError> {
-        let (ConnectionTrafficSecrets::Aes256Gcm { key, iv } | ConnectionTrafficSecrets::Aes128Gcm { key, iv }) = secrets
+        let (ConnectionTrafficSecrets::Aes256Gcm { key, iv } | ConnectionTrafficSecrets::Aes128Gcm { key, iv }) =
+            secrets
         else {
             return Err(RecordError::OtherCipher);
         };

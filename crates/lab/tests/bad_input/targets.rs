@@ -16,6 +16,8 @@ const SMALL: &str = "small01";
 const FOREIGN: &str = "foreign01";
 /// Size of their disks.
 const CAPACITY_BYTES: u64 = 64 << 20;
+/// What the guest changes of it: more than [`TIGHT`] holds.
+const CHANGED_BYTES: u64 = 32 << 20;
 /// Key of their disk.
 const DISK_KEY: i32 = 2000;
 /// Too small for what the data disk holds.
@@ -34,6 +36,7 @@ async fn targets_that_cannot_take_the_replica_are_refused() {
     let site = Site::start(plan).await;
     the_key_of_another_account(&site).await;
     a_device_that_is_too_small(&site).await;
+    storage_of_the_hub_that_runs_full(&site).await;
     a_device_that_shrank(&site).await;
     a_device_that_runs_full(&site).await;
     site.world.stop().await;
@@ -89,6 +92,29 @@ async fn a_device_that_is_too_small(site: &Site) {
     let disk = &site.disks(SMALL).await[0];
     assert!(disk["disk_change_id"].is_string(), "{disk:#}");
     assert_eq!(site.volume_files(SMALL).await.len(), 1, "the volume of the first attempt is used again");
+}
+
+/// The hub has no room for an increment: the replica stays what it was, and with room the next run is an increment again.
+async fn storage_of_the_hub_that_runs_full(site: &Site) {
+    let device = device_of(site, SMALL).await;
+    let before = std::fs::read(&device).unwrap();
+    let committed = site.disks(SMALL).await[0]["disk_change_id"].clone();
+    let write = json!({ "disk_key": DISK_KEY, "offset_bytes": 0, "fill": 9, "length_bytes": CHANGED_BYTES });
+    site.world.vcenter_admin(&format!("/lab/vms/{SMALL}/writes"), &write).await.unwrap();
+    let journals = SmallStorage::mount(&site.dir().join("hub/journals"));
+    let problem = refused(&site.run(&["replicate", SMALL, "--watch"]).await, "exhausted", 8);
+    says(&problem, &["disk-2000", "hub's storage"]);
+    assert!(std::fs::read(&device).unwrap() == before, "the volume was written");
+    assert_eq!(site.disks(SMALL).await[0]["disk_change_id"], committed, "no other change id than the last good one");
+    site.assert_no_vm_snapshot(SMALL).await;
+    journals.enlarge();
+    let progress = site.done(&["replicate", SMALL, "--watch"]).await;
+    let sent = progress["run"]["disks"][0]["bytes_sent"].as_u64().unwrap();
+    assert!((CHANGED_BYTES..CAPACITY_BYTES).contains(&sent), "{sent} bytes were sent: {progress:#}");
+    let changed = usize::try_from(CHANGED_BYTES).unwrap();
+    let merged = || std::fs::read(&device).unwrap();
+    site.until("the merge", async || merged()[..changed].iter().all(|&byte| byte == 9).then_some(())).await;
+    assert!(merged()[changed..] == before[changed..], "what nobody changed is what it was");
 }
 
 /// The device of a replica that was complete became smaller than the disk.
