@@ -8,9 +8,8 @@ const PAGE_BYTES: usize = 4096;
 
 /// A buffer for reads that begins on a page, as the kernel's copy of the same bytes does.
 ///
-/// An allocator gives large memory 16 bytes after the beginning of a page. Processors with fast short `rep movsb` (AMD Zen 3
-/// and 4) copy to there, from the beginning of a page, at a quarter of their speed: each store seems to depend on a load
-/// that lies a little before it.
+/// The GNU C library's allocator gives large memory 16 bytes after the beginning of a page. AMD's Zen 3, where the kernel
+/// copies with `rep movsb`, copies to there from the beginning of a page at a quarter of its speed (docs/performance.md).
 #[derive(Default)]
 pub struct PageBuffer {
     /// A page more than was ever asked for, so that a page begins in it early enough.
@@ -29,6 +28,8 @@ impl PageBuffer {
     /// Makes it `length` bytes long. Their content is not defined.
     pub fn set_length(&mut self, length: usize) {
         if self.memory.len() < self.start + length {
+            // Not both at a time.
+            self.memory = Vec::new();
             self.memory = vec![0; length + PAGE_BYTES];
             // At most a page; where nothing can be said about an address, any will do.
             self.start = self.memory.as_ptr().align_offset(PAGE_BYTES).min(PAGE_BYTES);

@@ -28,8 +28,8 @@ pub struct FileDevice {
     read_only: bool,
     is_block_device: bool,
     is_read_once: bool,
-    /// Held while a regular file is written: its inode has a lock of its own, and whoever waits for that one keeps a
-    /// processor busy meanwhile. A block device has none.
+    /// Held while data is written to a regular file: its inode has a lock of its own, and whoever waits for that one keeps a
+    /// processor busy meanwhile. Writers of a block device do not exclude each other.
     writing: Mutex<()>,
     can_punch: AtomicBool,
     can_zero_range: AtomicBool,

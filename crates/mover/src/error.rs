@@ -216,7 +216,7 @@ impl MoverError {
             }
             Self::WriteTarget { source, .. } | Self::Flush { source } if source.kind() == FailureKind::Exhausted => {
                 Some(
-                    "make room on the storage behind the replica volume, then replicate again: the replica stays marked incomplete until then",
+                    "make room on the storage that the cause names (the replica volume's, or the hub's with its journals/ folder), then replicate again: what was committed before is as it was",
                 )
             }
             Self::OpenImage { source } => source.remedy(),

@@ -12,11 +12,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::limits::MIN_SPARE_BYTES;
 
-/// Where the room of an [`Intake`] begins on its page, in bytes. What begins at the end of a page is copied to the beginning
-/// of one at half the speed by some processors (see [`PageBuffer`]); this far from it, a head and its payload do not.
-const FRONT_BYTES: usize = 64;
-
-/// Bytes that were received and not taken yet.
+/// Bytes that were received and not taken yet. Their room begins on a page: a payload at its front, or after its head, does
+/// not begin in the last bytes of one, from where Zen 3 writes to a file at half its speed.
 #[derive(Debug)]
 pub struct Intake {
     bytes: PageBuffer,
@@ -29,8 +26,8 @@ impl Intake {
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         let mut bytes = PageBuffer::new();
-        bytes.set_length(FRONT_BYTES + capacity.max(MIN_SPARE_BYTES));
-        Self { bytes, start: FRONT_BYTES, end: FRONT_BYTES }
+        bytes.set_length(capacity.max(MIN_SPARE_BYTES));
+        Self { bytes, start: 0, end: 0 }
     }
 
     /// What is there.
@@ -56,7 +53,7 @@ impl Intake {
         let taken = from..self.start;
         if self.start == self.end {
             // Empty: the next bytes get the whole room.
-            (self.start, self.end) = (FRONT_BYTES, FRONT_BYTES);
+            (self.start, self.end) = (0, 0);
         }
         &self.bytes[taken]
     }
@@ -65,10 +62,10 @@ impl Intake {
     /// to the front if need be.
     pub fn make_room(&mut self, length: usize) {
         let wanted = length.saturating_sub(self.end - self.start).max(MIN_SPARE_BYTES);
-        if self.bytes.len() - self.end < wanted && self.start > FRONT_BYTES {
-            self.bytes.copy_within(self.start..self.end, FRONT_BYTES);
-            self.end -= self.start - FRONT_BYTES;
-            self.start = FRONT_BYTES;
+        if self.bytes.len() - self.end < wanted && self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Protection of TLS 1.3 records (RFC 8446 section 5.2) in one direction. Pure: bytes in, bytes out, no sockets.
 //!
 //! The handshake and the keys are rustls's. Records are sealed here because a disk's bytes then go from where they were
-//! read straight into the record, and from the record straight to where they are written from.
+//! read into the record, and from the record to where they are written from, with nothing kept between.
 
 use rustls::ConnectionTrafficSecrets;
 use zeroize::Zeroize;

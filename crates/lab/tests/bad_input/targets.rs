@@ -1,5 +1,6 @@
 //! A target that cannot take the replica: another account's key, a device that is too small, a device that is full.
 
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -97,24 +98,34 @@ async fn a_device_that_is_too_small(site: &Site) {
 /// The hub has no room for an increment: the replica stays what it was, and with room the next run is an increment again.
 async fn storage_of_the_hub_that_runs_full(site: &Site) {
     let device = device_of(site, SMALL).await;
-    let before = std::fs::read(&device).unwrap();
+    let before = beginning_of(&device);
     let committed = site.disks(SMALL).await[0]["disk_change_id"].clone();
     let write = json!({ "disk_key": DISK_KEY, "offset_bytes": 0, "fill": 9, "length_bytes": CHANGED_BYTES });
     site.world.vcenter_admin(&format!("/lab/vms/{SMALL}/writes"), &write).await.unwrap();
     let journals = SmallStorage::mount(&site.dir().join("hub/journals"));
     let problem = refused(&site.run(&["replicate", SMALL, "--watch"]).await, "exhausted", 8);
     says(&problem, &["disk-2000", "hub's storage"]);
-    assert!(std::fs::read(&device).unwrap() == before, "the volume was written");
-    assert_eq!(site.disks(SMALL).await[0]["disk_change_id"], committed, "no other change id than the last good one");
+    assert!(problem["remedy"].as_str().unwrap().contains("journals/"), "{problem:#}");
+    assert!(beginning_of(&device) == before, "the volume was written");
+    let disk = &site.disks(SMALL).await[0];
+    assert_eq!(disk["disk_change_id"], committed, "no other change id than the last good one");
+    assert_eq!(disk["sync_status"], "completed", "the replica is what it was: {disk:#}");
     site.assert_no_vm_snapshot(SMALL).await;
     journals.enlarge();
     let progress = site.done(&["replicate", SMALL, "--watch"]).await;
-    let sent = progress["run"]["disks"][0]["bytes_sent"].as_u64().unwrap();
-    assert!((CHANGED_BYTES..CAPACITY_BYTES).contains(&sent), "{sent} bytes were sent: {progress:#}");
+    let disk = &progress["run"]["disks"][0];
+    assert_eq!((&disk["sync_mode"], &disk["bytes_sent"]), (&json!("incremental"), &json!(CHANGED_BYTES)), "{disk:#}");
     let changed = usize::try_from(CHANGED_BYTES).unwrap();
-    let merged = || std::fs::read(&device).unwrap();
-    site.until("the merge", async || merged()[..changed].iter().all(|&byte| byte == 9).then_some(())).await;
-    assert!(merged()[changed..] == before[changed..], "what nobody changed is what it was");
+    let merged = beginning_of(&device);
+    assert!(merged[..changed] == vec![9; changed], "the increment is not in the volume");
+    assert!(merged[changed..] == before[changed..], "what nobody changed is what it was");
+}
+
+/// As much of a device as the disk of the small VM has.
+fn beginning_of(device: &Path) -> Vec<u8> {
+    let mut bytes = vec![0; usize::try_from(CAPACITY_BYTES).unwrap()];
+    std::fs::File::open(device).unwrap().read_exact_at(&mut bytes, 0).unwrap();
+    bytes
 }
 
 /// The device of a replica that was complete became smaller than the disk.

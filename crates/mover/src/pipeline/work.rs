@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use api::vma::SyncMode;
+use block::PageBuffer;
 use block::digest::{leaf_digest, zero_leaf_digest};
 use block::zero::is_zero;
 use model::{Extent, LEAF_SIZE_BYTES};
@@ -27,7 +28,7 @@ pub(super) fn work(copy: &DiskCopy, feed: &Feed, lane: &mut Lane, stop: &AtomicB
         lane.write_zeroes(extent).map_err(refused(extent.offset))?;
     }
     let mut spent = Spent { deliver: clock.lap(), ..Spent::default() };
-    let (mut room, mut replica, mut zeroes) = (Room::default(), Vec::new(), Vec::new());
+    let (mut room, mut replica, mut zeroes) = (Room::default(), PageBuffer::new(), Vec::new());
     while !stop.load(Ordering::Relaxed) {
         // A source that hangs must not hide what the hub has to say.
         let mut heard = Duration::ZERO;
@@ -54,10 +55,10 @@ pub(super) fn work(copy: &DiskCopy, feed: &Feed, lane: &mut Lane, stop: &AtomicB
             continue;
         }
         let compared = if copy.mode == SyncMode::Compare {
-            replica.resize(length_of(chunk), 0);
+            replica.set_length(length_of(chunk));
             let read = lane.read(chunk.offset, &mut replica);
             read.map_err(|source| MoverError::ReadTarget { offset: chunk.offset, source })?;
-            Some(replica.as_slice())
+            Some(&*replica)
         } else {
             None
         };
