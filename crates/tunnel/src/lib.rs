@@ -3,8 +3,8 @@
 //! Read in this order: `identity` (who the hub and an agent are), `pairing`, `challenge`, `csr`, `issue` (how an agent
 //! gets its certificate), `tls` and `route` (which connections are taken), `accept` (the hub's side), `dial`, `link`
 //! and `reverse` (the agent's side and the control connection), `handshake`, `channel`, `record` and `cipher` (the
-//! data plane's connections), `data`, `framed`, `frames` and `judge` (what may be compressed on them), `pace` and `meter` (how much is
-//! sent), `front` (the gateway's hand-over to the control plane).
+//! data plane's connections), `data`, `framed`, `frames` and `judge` (what may be compressed on them), `pace` and `meter`
+//! (how much is sent), `front` (the gateway's hand-over to the control plane).
 //!
 //! What is absent: the database, HTTP handlers and what is said in NBD. Whether an enrolment is approved or revoked is for the caller
 //! to decide after [`accept::Acceptor`] has said who the peer is.

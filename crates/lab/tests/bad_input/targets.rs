@@ -1,4 +1,5 @@
-//! A target that cannot take the replica: another account's key, a device that is too small, a device that is full.
+//! A target that cannot take the replica: another account's key, a device that is too small or full, a
+//! hub without room.
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -79,7 +80,7 @@ async fn the_key_of_another_account(site: &Site) {
 /// The device that appears is smaller than the volume: it cannot be the one that is meant.
 async fn a_device_that_is_too_small(site: &Site) {
     site.done(&["vm", "add", SMALL, "--target", "lab-cloud"]).await;
-    guest_fills(site, SMALL).await;
+    guest_fills(site, SMALL, 7, CAPACITY_BYTES).await;
     let size = json!({ "volume": { "name_contains": SMALL }, "size_bytes": CAPACITY_BYTES / 2 });
     site.world.cloudstack_admin("/lab/device-sizes", &size).await.unwrap();
     let problem = refused(&site.run(&["replicate", SMALL, "--watch"]).await, "conflict", 4);
@@ -100,8 +101,7 @@ async fn storage_of_the_hub_that_runs_full(site: &Site) {
     let device = device_of(site, SMALL).await;
     let before = beginning_of(&device);
     let committed = site.disks(SMALL).await[0]["disk_change_id"].clone();
-    let write = json!({ "disk_key": DISK_KEY, "offset_bytes": 0, "fill": 9, "length_bytes": CHANGED_BYTES });
-    site.world.vcenter_admin(&format!("/lab/vms/{SMALL}/writes"), &write).await.unwrap();
+    guest_fills(site, SMALL, 9, CHANGED_BYTES).await;
     let journals = SmallStorage::mount(&site.dir().join("hub/journals"));
     let problem = refused(&site.run(&["replicate", SMALL, "--watch"]).await, "exhausted", 8);
     says(&problem, &["disk-2000", "hub's storage"]);
@@ -183,8 +183,9 @@ async fn exports(site: &Site) -> Vec<serde_json::Value> {
     client.get("http://localhost/exports").send().await.unwrap().json().await.unwrap()
 }
 
-async fn guest_fills(site: &Site, vm: &str) {
-    let write = json!({ "disk_key": DISK_KEY, "offset_bytes": 0, "fill": 7, "length_bytes": CAPACITY_BYTES });
+/// The guest fills the beginning of its disk with a byte.
+async fn guest_fills(site: &Site, vm: &str, fill: u8, length_bytes: u64) {
+    let write = json!({ "disk_key": DISK_KEY, "offset_bytes": 0, "fill": fill, "length_bytes": length_bytes });
     site.world.vcenter_admin(&format!("/lab/vms/{vm}/writes"), &write).await.unwrap();
 }
 
